@@ -1,0 +1,208 @@
+"""Everything a campaign can be told. Frozen models, unknown keys refused, a docstring under each field.
+
+The same models are the parameters of the Prefect deployments (their docstrings are the forms' help texts), the YAML of
+`torl campaign`, and part of every cache key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def digest(self) -> str:
+        """Twelve hex digits that change whenever any value does."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class ProblemSource(Config):
+    """Where problems come from, and which columns hold what."""
+
+    location: str
+    """A .jsonl or .parquet file (path or URL), `hf:NAME` for a Hugging Face dataset, or `toy:SPLIT` for the demo's problems."""
+    split: str = "train"
+    """Split of a Hugging Face dataset."""
+    statement: str = "problem"
+    """Column with the question. Dots reach into structs; for verl's schema: `prompt`, a list of chat messages."""
+    answer: str = "answer"
+    """Column with the gold answer. For verl's schema: `reward_model.ground_truth`."""
+    problem_id: str | None = "id"
+    """Column with an identifier; rows without one get a digest of their statement."""
+    name: str | None = None
+    """What the views call this source; the file's own name when left out."""
+    limit: PositiveInt | None = None
+    """Use only the first so many accepted rows."""
+    skip_rejected: bool = False
+    """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
+
+
+class ModelConfig(Config):
+    path: str
+    """Hugging Face folder (local or in a store) or hub name of the base model."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Weights' type in the engine and in forward passes. The optimizer keeps float32 masters."""
+
+
+class ToolConfig(Config):
+    max_calls: Count = 1
+    """C: the most calls executed in one response. Past it, requests are not executed and the model goes on in text."""
+    observation_max_chars: PositiveInt = 2000
+    """Longer tool output is shortened in the middle before the model sees it."""
+    empty_output: str = "(no output: the code ran without error but printed nothing)"
+    """What the model is shown when its code succeeded and printed nothing."""
+
+
+class RolloutConfig(Config):
+    template: str = "torl"
+    """Prompt template, by name (see torl_core/prompts.py)."""
+    problems_per_step: PositiveInt = 128
+    samples_per_problem: PositiveInt = 16
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: PositiveInt = 3072
+    """Budget of one response, tool output included."""
+    max_concurrency: PositiveInt = 2048
+    """Episodes in flight at once."""
+
+
+class EngineConfig(Config):
+    backend: Literal["vllm", "transformers"] = "vllm"
+    max_num_seqs: PositiveInt = 256
+    """Sequences the engine decodes together."""
+    max_model_len: PositiveInt | None = None
+    """Longest context in tokens; the model's own limit when left out."""
+    gpu_memory_utilization: Share = 0.6
+    """Share of GPU memory for the engine, which stays resident while training runs."""
+    cpu_kv_cache_gib: PositiveInt = 1
+    tensor_parallel_size: PositiveInt = 1
+    enforce_eager: bool = True
+    """Skip compilation and graph capture: starts sooner, decodes slower on a GPU."""
+
+
+class SandboxConfig(Config):
+    workers: PositiveInt = 2
+    """Warm interpreters. About one per core that generation and training leave free."""
+    slots_per_worker: PositiveInt = 4
+    """Snippets one worker runs at the same time, so that sleeping and looping code does not hold up the rest."""
+    timeout_s: Positive = 5.0
+    """Wall limit of one snippet."""
+    memory_mib: PositiveInt = 512
+    max_processes: PositiveInt = 64
+    """Processes and threads one snippet may have."""
+    tmp_mib: PositiveInt = 64
+    """Size of the snippet's own /tmp, the only place it can write."""
+    max_output_bytes: PositiveInt = 65536
+    """Cap of stdout and of stderr, each; longer output is cut with a mark."""
+    max_retries: Count = 3
+    """Times a call is run again elsewhere when its worker died, before the snippet is reported as `crash`."""
+    dangerously_run_model_code_without_isolation: bool = False
+    """Run code written by a model with the rights of this user, unjailed. It can read and delete everything you can."""
+
+
+class RewardConfig(Config):
+    correct: float = 1.0
+    wrong: float = -1.0
+    code_error: float = 0.0
+    """Added when at least one executed call failed (the paper's ablation: -0.5)."""
+
+
+class AlgorithmConfig(Config):
+    """GRPO: advantages within a group, clipped token-level policy gradient, no KL by default."""
+
+    normalise_by_std: bool = True
+    """Divide by the group's standard deviation; False is Dr. GRPO's choice."""
+    clip_low: Positive = 0.2
+    clip_high: Positive = 0.2
+    """The ratio is clipped to [1 - clip_low, 1 + clip_high]; DAPO raises the upper one."""
+    updates_per_step: PositiveInt = 1
+    """Optimizer updates per step; the step's groups are dealt into so many mini-batches."""
+
+
+class TrainerConfig(Config):
+    backend: Literal["deepspeed", "reference"] = "deepspeed"
+    learning_rate: Positive = 1e-6
+    final_learning_rate_share: Share = 1.0
+    """Linear decay to this share of learning_rate over the campaign; 1 keeps it constant."""
+    warmup_steps: Count = 0
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Positive = 1.0
+    row_tokens: PositiveInt = 4096
+    """L: length of a packed row; at least prompt plus response, or the sample would not fit."""
+    rows_per_micro_batch: PositiveInt = 1
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    processes: PositiveInt = 1
+    """Ranks; one per GPU, or gloo processes on a CPU."""
+    threads: PositiveInt = 2
+    """CPU threads per rank. Part of what decides the bits of the result."""
+    gradient_checkpointing: bool = False
+
+
+class EvaluationConfig(Config):
+    sources: dict[str, ProblemSource] = {}
+    """Benchmarks by name. Empty: no evaluation."""
+    every: Count = 0
+    """Evaluate after every so many steps; 0 only before the first and after the last."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    samples: PositiveInt = 1
+    """Responses per problem; more than one makes sense only at temperature > 0."""
+
+
+class TrackingConfig(Config):
+    wandb_project: str | None = None
+    """Log to this Weights & Biases project; runs offline when no API key is set. None: off."""
+
+
+class CampaignConfig(Config):
+    """One campaign: a base model, problems, and how often to roll out, execute, score and train."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    """Names the campaign in the store and the views. The same name resumes."""
+    store: str
+    """Folder or URL (s3://bucket/prefix) that holds everything the campaign makes."""
+    seed: int = 0
+    steps: PositiveInt
+    model: ModelConfig
+    problems: ProblemSource
+    rollout: RolloutConfig = RolloutConfig()
+    tool: ToolConfig = ToolConfig()
+    engine: EngineConfig = EngineConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    reward: RewardConfig = RewardConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _divides(self) -> CampaignConfig:
+        problems, updates = self.rollout.problems_per_step, self.algorithm.updates_per_step
+        if problems % updates:
+            raise ValueError(
+                f"rollout.problems_per_step is {problems} and algorithm.updates_per_step is {updates}: whole groups are dealt "
+                f"into equal mini-batches, so the first must be a multiple of the second; try {-(-problems // updates) * updates}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _row_holds_a_response(self) -> CampaignConfig:
+        if self.trainer.row_tokens <= self.rollout.max_new_tokens:
+            raise ValueError(
+                f"trainer.row_tokens is {self.trainer.row_tokens} and rollout.max_new_tokens is {self.rollout.max_new_tokens}: "
+                "a packed row must hold a prompt and its whole response; raise the first or lower the second"
+            )
+        return self
+
+

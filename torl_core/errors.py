@@ -1,0 +1,57 @@
+"""One tree of errors, one class per boundary. An error says the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+
+class TorlError(Exception):
+    """Root of everything this project raises on purpose.
+
+    what: what was found, with the offending value and where it stood; rule: what holds; remedy: what to do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, rule: str, remedy: str) -> None:
+        super().__init__(what, rule, remedy)
+        self.what, self.rule, self.remedy = what, rule, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.rule}. {self.remedy}."
+
+
+class ConfigError(TorlError):
+    """A configuration that cannot be run."""
+
+    exit_code = 2
+
+
+class DataError(TorlError):
+    """Problem rows, a model folder or a stored dataset that cannot be used."""
+
+    exit_code = 2
+
+
+class StoreError(TorlError):
+    """The store could not be read or written."""
+
+
+class EngineError(TorlError):
+    """Generation failed, or an engine cannot be shown to hold the weights it was given."""
+
+
+class SandboxUnavailable(TorlError):
+    """The sandbox itself failed. Never shown to the model, never trained on; retry or stop."""
+
+
+class SandboxCannotIsolate(TorlError):
+    """This machine cannot jail model-written code, so none will be run."""
+
+    exit_code = 3
+
+
+class GraderUnavailable(TorlError):
+    """The grading workers could not be started or kept alive."""
+
+
+class LearnerError(TorlError):
+    """The training process failed or died."""
