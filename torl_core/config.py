@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,8 +23,11 @@ class Config(BaseModel):
 
     def digest(self) -> str:
         """Twelve hex digits that change whenever any value does."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _digest(self.model_dump(mode="json"))
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class ProblemSource(Config):
@@ -150,14 +153,21 @@ class TrainerConfig(Config):
     gradient_checkpointing: bool = False
 
 
-class EvaluationConfig(Config):
-    sources: dict[str, ProblemSource] = {}
-    """Benchmarks by name. Empty: no evaluation."""
-    every: Count = 0
-    """Evaluate after every so many steps; 0 only before the first and after the last."""
+class BenchmarkConfig(Config):
+    problems: ProblemSource
     temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
     samples: PositiveInt = 1
     """Responses per problem; more than one makes sense only at temperature > 0."""
+    max_calls: Count | None = None
+    """C during evaluation; the campaign's own when left out."""
+
+
+class EvaluationConfig(Config):
+    benchmarks: dict[str, BenchmarkConfig] = {}
+    """By name. Empty: no evaluation."""
+    every: Count = 0
+    """Evaluate after every so many steps; 0 only before the first and after the last."""
 
 
 class TrackingConfig(Config):
@@ -197,6 +207,15 @@ class CampaignConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _logprobs_are_whole(self) -> CampaignConfig:
+        if self.rollout.top_p < 1 and self.engine.backend == "vllm":
+            raise ValueError(
+                f"rollout.top_p is {self.rollout.top_p} and engine.backend is vllm, which gives log-probabilities after "
+                "top_p's truncation where training needs them before it; set top_p to 1 or the backend to transformers"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _row_holds_a_response(self) -> CampaignConfig:
         if self.trainer.row_tokens <= self.rollout.max_new_tokens:
             raise ValueError(
@@ -206,3 +225,25 @@ class CampaignConfig(Config):
         return self
 
 
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the campaign's results.
+
+        Left out: where results go, how many steps there are (each step is told its own learning rate), and how fast the
+        machine is asked to be.
+        """
+        elsewhere = {"store", "steps", "engine", "evaluation", "tracking"}
+        machine = {"workers", "slots_per_worker", "max_retries"}
+        return self.model_dump(mode="json", exclude={**dict.fromkeys(elsewhere, True), "sandbox": machine})
+
+    def identity(self) -> str:
+        """Digest of `deciding`; a stored campaign resumes only under the same one."""
+        return _digest(self.deciding())
+
+    def learning_rate(self, step: int) -> float:
+        """Of 1-based `step`: linear warm-up from 0, then linear decay to the final share at the last step."""
+        t = self.trainer
+        if step <= t.warmup_steps:
+            return t.learning_rate * step / (t.warmup_steps + 1)
+        progress = (step - t.warmup_steps) / max(1, self.steps - t.warmup_steps)
+        return t.learning_rate * (1 - (1 - t.final_learning_rate_share) * progress)

@@ -16,7 +16,8 @@ class TorlError(Exception):
         self.what, self.rule, self.remedy = what, rule, remedy
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.rule}. {self.remedy}."
+        rule, remedy = (f"{part[:1].upper()}{part[1:]}" for part in (self.rule, self.remedy))
+        return f"{self.what}. {rule}. {remedy}."
 
 
 class ConfigError(TorlError):

@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up what they need. EXTRA=cuda installs the GPU build of vLLM; it is chosen by itself
+# where the NVIDIA driver answers.
+EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+BIN := .venv/bin
+
+.PHONY: demo test test-fast check bench setup clean
+
+demo: setup
+	$(BIN)/torl demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow" -n auto
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt infra/setup.sh
+	EXTRA=$(EXTRA) bash infra/setup.sh
+
+clean:
+	rm -rf .venv runs

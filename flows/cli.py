@@ -1,0 +1,237 @@
+"""The `torl` command: the only argument parser. stdout is data, stderr is narration, exit codes are API.
+
+Exit codes: 0 done; 1 something failed; 2 bad input; 3 this machine cannot isolate model-written code; 130 interrupted.
+Imports stand inside the commands, so that `torl grade` does not wait for Prefect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from torl_core.errors import TorlError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0]
+)
+stderr = Console(stderr=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; repeatable.")
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A campaign; see configs/.")]
+StoreAddress = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seeds the base model, the problems' order and the sampling.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the base model, the store and the report.")] = Path("runs/demo"),
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Build a tiny base model, train it with and without the tool, print the table, write the report."""
+    _prepare_prefect(home=out / "prefect")
+    from flows.demo import run_demo
+
+    run_demo(out.resolve(), seed).print(as_json=json)
+
+
+@app.command()
+def campaign(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Run a campaign; the same command again resumes it."""
+    from infra.settings import load_campaign
+
+    parsed = load_campaign(config, overrides or [])
+    _prepare_prefect()
+    from flows.campaign import campaign as flow
+
+    _print_json(flow(parsed))
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    step: Annotated[
+        int | None, typer.Option(help="Which stored policy; the last when left out, 0 is the base model.")
+    ] = None,
+) -> None:
+    """Evaluate one of a campaign's policies on the config's benchmarks."""
+    from infra.settings import load_campaign
+
+    parsed = load_campaign(config, overrides or [])
+    _prepare_prefect()
+    from flows.evaluate import evaluate as flow
+
+    _print_json(flow(parsed, step))
+
+
+@app.command()
+def report(
+    store: StoreAddress, out: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html")
+) -> None:
+    """Write a self-contained HTML report over everything in a store."""
+    from infra.analytics import report as write_report
+    from infra.storage import Store
+
+    write_report(Store.open(store), out)
+    print(out)
+
+
+@app.command()
+def sql(
+    store: StoreAddress,
+    query: Annotated[str, typer.Argument(metavar="SELECT ...", help="SQL over the views; `SHOW TABLES` lists them.")],
+    form: Annotated[Format | None, typer.Option("--format", help="table on a terminal, else csv.")] = None,
+) -> None:
+    """Ask DuckDB about a store's trajectories."""
+    from flows.tables import print_table
+    from infra.analytics import query as run_query
+    from infra.storage import Store
+
+    print_table(run_query(Store.open(store), query), form or (Format.table if sys.stdout.isatty() else Format.csv))
+
+
+@app.command()
+def show(store: StoreAddress, trajectory_id: Annotated[str, typer.Argument(metavar="TRAJECTORY_ID")]) -> None:
+    """One trajectory in colour: what the model wrote, what the tool answered, what is trained."""
+    from infra.analytics import show as render
+    from infra.storage import Store
+
+    Console().print(render(Store.open(store), trajectory_id))
+
+
+@app.command()
+def grade(workers: Annotated[int, typer.Option(min=1)] = 2) -> None:
+    """JSON lines {id, gold, response} in; {id, correct, extracted, reason} out, in any order."""
+    from flows.lines import serve_lines, text_of
+    from torl_core.grading import open_grader, prose
+
+    async def serve() -> int:
+        grader = await open_grader(workers)
+
+        async def answer(request: dict[str, Any]) -> dict[str, Any]:
+            verdict = await grader.grade(text_of(request, "gold"), prose(text_of(request, "response")))
+            return {"correct": verdict.correct, "extracted": verdict.extracted, "reason": verdict.reason}
+
+        try:
+            return await serve_lines(answer)
+        finally:
+            await grader.close()
+
+    raise typer.Exit(2 if asyncio.run(serve()) else 0)
+
+
+@app.command(name="exec")
+def execute(
+    workers: Annotated[int, typer.Option(min=1, help="Warm interpreters.")] = 2,
+    timeout_s: Annotated[float, typer.Option(min=0.01, help="Wall limit of a snippet that names none.")] = 5.0,
+    memory_mib: Annotated[int, typer.Option(min=64)] = 512,
+    dangerously_run_model_code_without_isolation: Annotated[bool, typer.Option(help="No jail at all.")] = False,
+) -> None:
+    """JSON lines {id, code, timeout_s?} in; {id, status, stdout, stderr, duration_s} out, in any order."""
+    from flows.lines import positive_of, serve_lines, text_of
+    from torl_core.config import SandboxConfig
+    from torl_core.errors import SandboxUnavailable
+    from torl_core.sandbox import open_sandbox
+
+    config = SandboxConfig(
+        workers=workers,
+        timeout_s=timeout_s,
+        memory_mib=memory_mib,
+        dangerously_run_model_code_without_isolation=dangerously_run_model_code_without_isolation,
+    )
+
+    async def serve() -> int:
+        sandbox = await open_sandbox(config)
+
+        async def answer(request: dict[str, Any]) -> dict[str, Any]:
+            code, limit_s = text_of(request, "code"), positive_of(request, "timeout_s", most=3600)
+            try:
+                call = await sandbox.execute(code, limit_s)
+            except SandboxUnavailable as error:
+                return {"status": "unavailable", "stdout": "", "stderr": str(error), "duration_s": 0.0}
+            return {
+                "status": call.status,
+                "stdout": call.stdout,
+                "stderr": call.stderr,
+                "duration_s": call.duration_s,
+                "queued_s": call.queued_s,
+                "exit_code": call.exit_code,
+                "cpu_s": call.cpu_s,
+                "peak_memory_bytes": call.peak_memory_bytes,
+            }
+
+        try:
+            return await serve_lines(answer)
+        finally:
+            await sandbox.close()
+
+    raise typer.Exit(2 if asyncio.run(serve()) else 0)
+
+
+@app.command()
+def doctor(
+    store: Annotated[str | None, typer.Option(help="Also check that this store can be written.")] = None,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What works on this machine, and the remedy for what does not."""
+    from flows.tables import print_checks
+    from infra.doctor import examine
+
+    checks = examine(store)
+    print_checks(checks, as_json=json)
+    raise typer.Exit(0 if all(check.ok or not check.required for check in checks) else 1)
+
+
+def _prepare_prefect(home: Path | None = None) -> None:
+    """Before Prefect is imported: no telemetry, warnings only on stderr (the progress bars tell the rest), and for a
+    run of its own a database of its own."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    if home and not os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    from pydantic import TypeAdapter
+
+    print(json.dumps(TypeAdapter(type(value)).dump_python(value, mode="json"), indent=2))
+
+
+def main() -> None:
+    try:
+        app()
+    except TorlError as error:
+        stderr.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr.print("interrupted; the same command again goes on from the last finished task")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The demo: a base model from nothing, one campaign with the tool and one without, a table and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.campaign import campaign
+from infra.analytics import query, report
+from infra.progress import bar, console
+from infra.resources import session
+from infra.settings import load_campaign
+from infra.storage import Store
+from torl_core.config import CampaignConfig
+from torl_core.errors import ConfigError
+from torl_core.toy.base import build_base
+
+_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table: a policy's evaluation, over all problems (`kind` "all") or over one kind."""
+
+    campaign: str
+    max_calls: int
+    decoding: str
+    kind: str
+    step: int
+    problems: int
+    accuracy: float
+    code_ratio: float
+    pass_ratio: float | None
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    seed: int
+    lines: Sequence[Line]
+    report: str
+    store: str
+
+    def print(self, as_json: bool) -> None:
+        """The table on stdout, as JSON with everything in it or for people; where things lie on stderr."""
+        if as_json:
+            print(json.dumps(asdict(self)))
+            return
+        Console().print(_table(self.lines))
+        console.print(f"report: {self.report}\nstore:  {self.store}", highlight=False, soft_wrap=True)
+        console.print(f'next:   torl sql {self.store} "FROM figure5"', highlight=False, soft_wrap=True)
+
+
+def run_demo(out: Path, seed: int) -> DemoResult:
+    """Everything lies under `out`, per seed; what is there already is not made again."""
+    home = out / f"seed-{seed}"
+    store = Store.open(home / "store")
+    store.check_writable()
+    _base(home / "base", seed)
+    with session():
+        for config in demo_campaigns(home, seed):
+            campaign(config)
+    page = home / "report.html"
+    report(store, page)
+    return DemoResult(seed, table_lines(store), str(page), store.uri)
+
+
+def demo_campaigns(home: Path, seed: int) -> tuple[CampaignConfig, CampaignConfig]:
+    """With the tool and, otherwise the same, without it."""
+    common = [f"seed={seed}", f"store={home / 'store'}", f"model.path={home / 'base'}"]
+    return (
+        load_campaign(_CONFIG, common),
+        load_campaign(_CONFIG, [*common, "name=no-tool", "tool.max_calls=0"]),
+    )
+
+
+def _base(folder: Path, seed: int) -> None:
+    if folder.exists():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder.parent} cannot be made ({error.strerror})", "it is a writable folder", "choose another"
+        ) from None
+    from torl_core.toy.base import STEPS
+
+    with bar("base model", STEPS) as progress:
+        build_base(folder, seed, lambda done, _total, loss: progress.update(done, f"loss {loss:.3f}"))
+
+
+_QUERY = """
+SELECT campaign, max_calls, benchmark AS decoding, coalesce(kind, 'all') AS kind, step,
+       count(*) AS problems,
+       avg(correct::INT) AS accuracy,
+       avg((n_code_blocks > 0)::INT) AS code_ratio,
+       sum(len(list_filter(tool_calls, lambda c: c.status = 'ok'))) / nullif(sum(len(tool_calls)), 0) AS pass_ratio,
+       avg(reward) AS reward
+FROM evaluations
+GROUP BY GROUPING SETS ((campaign, max_calls, benchmark, step), (campaign, max_calls, benchmark, step, kind))
+ORDER BY benchmark, campaign DESC, kind != 'all', kind, step
+"""
+
+
+def table_lines(store: Store) -> list[Line]:
+    """Every evaluation in the store, whole and by kind of problem."""
+    rows = query(store, _QUERY).to_pylist()
+    return [Line(**{f.name: row[f.name] for f in fields(Line)}) for row in rows]
+
+
+def _table(lines: Sequence[Line]) -> Table:
+    """One row per campaign, decoding and kind; each figure before and after training."""
+    table = Table(title="Before and after training", header_style="bold")
+    for name in ("tool", "decoding", "problems", "accuracy", "code ratio", "pass ratio", "reward"):
+        table.add_column(name, justify="left" if name in ("tool", "decoding", "problems") else "right")
+    first = min(line.step for line in lines)
+    before = {(line.campaign, line.decoding, line.kind): line for line in lines if line.step == first}
+    for line in lines:
+        if line.step == first:
+            continue
+        old = before[line.campaign, line.decoding, line.kind]
+        whole = line.kind == "all"
+        table.add_row(
+            f"C = {line.max_calls}" if whole else "",
+            ("greedy" if line.decoding == "greedy" else "T = 1") if whole else "",
+            f"all {line.problems}" if whole else f"  {line.kind}",
+            *(
+                _change(getattr(old, name), getattr(line, name))
+                for name in ("accuracy", "code_ratio", "pass_ratio", "reward")
+            ),
+            style="bold" if whole else "dim",
+        )
+    return table
+
+
+def _change(old: float | None, new: float | None) -> str:
+    return " → ".join("–" if value is None else f"{value:.2f}" for value in (old, new))

@@ -1,0 +1,1 @@
+"""Where the science meets the machine: settings, storage, tracking, warm workers, analytics."""

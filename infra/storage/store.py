@@ -1,0 +1,336 @@
+"""One store behind one address: a local folder, s3://bucket/prefix, or memory:// (tests), through fsspec.
+
+Objects are immutable. An object is named by its content or by its step, so writing it again writes the same bytes or
+replaces what a crashed attempt left behind; nothing that a manifest names is ever changed. What makes objects visible
+is a small JSON manifest, written last and exclusively. On a local folder every file is written beside its place,
+flushed and renamed; S3 makes an object visible only when its upload is complete. So a reader sees all or nothing.
+
+The store assumes one writer per campaign.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from infra.storage.digests import combine_digests, digest_bytes, digest_file, digest_folder, files_of
+from torl_core.errors import StoreError, TorlError
+
+
+def default_cache() -> Path:
+    """Where folders of a remote store are kept locally: $TORL_CACHE, or torl/ in the user's cache folder."""
+    given = os.environ.get("TORL_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torl"
+
+
+class Store:
+    """Keys are relative paths with forward slashes. Every failure of the store's own is a StoreError."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem, root: str, uri: str, cache: Path) -> None:
+        self.fs, self.root, self.uri, self.cache = fs, root, uri, cache
+
+    @classmethod
+    def open(cls, uri: str | Path, cache: Path | None = None) -> Store:
+        """Open a folder path or URL. Touches nothing yet: call `check_writable` before anything expensive."""
+        try:
+            # Listings are never cached: another process may be writing.
+            fs, root = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
+        except (ValueError, ImportError) as error:
+            raise StoreError(
+                f"store {str(uri)!r} cannot be opened ({error})",
+                "A store is a local folder, file://, or s3://bucket/prefix",
+                "Correct the address, or install the fsspec package that serves it",
+            ) from error
+        root = root.rstrip("/")
+        return cls(
+            fs, root, root if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(root), cache or default_cache()
+        )
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, key: str) -> str:
+        """`key` as the file system names it."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise ValueError(f"{key!r} is not a key: keys are relative and stay inside the store")
+        return f"{self.root}/{key}" if key else self.root
+
+    def uri_of(self, key: str) -> str:
+        """The address anyone else can use: a path for a local store, else a URL. An absolute address stays as it is."""
+        if "://" in key or key.startswith("/"):
+            return key
+        return f"{self.uri}/{key}" if key else self.uri
+
+    # --- small objects
+
+    def check_writable(self) -> None:
+        """Write, read and delete one probe object. Raises StoreError before anything expensive has started."""
+        key = f".probe-{uuid.uuid4().hex}"
+        with self._boundary("write to", key):
+            self.write(key, b"torl")
+            if self.read(key) != b"torl":
+                raise OSError("what was read back is not what was written")
+            self.delete(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put a whole object, replacing what an unfinished attempt may have left there."""
+        with self._boundary("write", key):
+            path = self.path(key)
+            if not self.is_local:
+                self.fs.pipe_file(path, data)
+                return
+            with _temporary_beside(Path(path)) as temporary:
+                _write_through(temporary, data)
+                temporary.replace(path)
+
+    def write_once(self, key: str, data: bytes) -> None:
+        """Put an object that must not exist yet. The same bytes again are fine; other bytes raise StoreError."""
+        with self._boundary("write", key):
+            path = self.path(key)
+            if self.is_local:
+                with _temporary_beside(Path(path)) as temporary:
+                    _write_through(temporary, data)
+                    try:
+                        os.link(temporary, path)  # fails if it exists, and never shows half a file
+                        return
+                    except FileExistsError:
+                        pass
+            elif not self.fs.exists(path):
+                self.fs.pipe_file(path, data)
+                return
+            if self.read(key) != data:
+                raise StoreError(
+                    f"{self.uri_of(key)} exists with other content",
+                    "What is committed is never changed",
+                    "Use another campaign name, or end the other run that writes to this one",
+                )
+
+    def read(self, key: str) -> bytes:
+        with self._boundary("read", key):
+            data: bytes = self.fs.cat_file(self.path(key))
+            return data
+
+    def write_json(self, key: str, value: Any, *, once: bool = False) -> None:
+        """Indented and with sorted keys, for people. `once` as in `write_once`."""
+        data = (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        (self.write_once if once else self.write)(key, data)
+
+    def read_json(self, key: str) -> Any:
+        try:
+            return json.loads(self.read(key))
+        except ValueError as error:
+            raise StoreError(
+                f"{self.uri_of(key)} is not JSON ({error})", "Manifests are JSON", "Restore the file"
+            ) from error
+
+    def exists(self, key: str) -> bool:
+        with self._boundary("look up", key):
+            return bool(self.fs.exists(self.path(key)))
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys of every object below the folder `prefix`, sorted. A folder that does not exist is empty."""
+        with self._boundary("list", prefix):
+            try:
+                found = self.fs.find(self.path(prefix))
+            except FileNotFoundError:
+                return []
+            keys = (path[len(self.root) :].lstrip("/") for path in found)
+            return sorted(key for key in keys if not _is_temporary(key))
+
+    def delete(self, key: str) -> None:
+        """Remove an object or a folder with everything in it. What is not there is already deleted."""
+        with self._boundary("delete", key):
+            path = self.path(key)
+            if self.fs.exists(path):
+                self.fs.rm(path, recursive=True)
+
+    # --- content-addressed objects
+
+    def put_object(self, folder: str, data: bytes, *, prefix: str = "", suffix: str = "") -> tuple[str, str]:
+        """Put `data` at `<folder>/<prefix><digest><suffix>` and return (key, digest). Put twice, it is stored once."""
+        digest = digest_bytes(data)
+        key = f"{folder}/{prefix}{digest[:16]}{suffix}"
+        if not self.exists(key):
+            self.write(key, data)
+        return key, digest
+
+    def get_object(self, key: str, digest: str) -> bytes:
+        """Raises StoreError when the bytes are not those that `digest` names."""
+        data = self.read(key)
+        self._verify(key, digest_bytes(data), digest)
+        return data
+
+    # --- folders
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A fresh local folder to prepare a folder in; on a local store, on the store's disk, so that putting moves."""
+        parent = Path(self.root) if self.is_local else Path(tempfile.gettempdir())
+        with self._boundary("make a scratch folder in", ""):
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put_folder(self, local: Path, key: str, *, move: bool = False) -> str:
+        """Put a folder at `key` and return its digest. `move`: `local` is given up, and renamed rather than copied.
+
+        A folder already there with the same content is left alone; other content (an attempt that never committed) is
+        replaced. Until a manifest names the digest, the folder does not count.
+        """
+        digests = {name: digest_file(path) for name, path in files_of(local).items()}
+        digest = combine_digests(digests)
+        if not digests:
+            raise StoreError(f"{local} has no files", "A stored folder has at least one", "Check what was to write it")
+        with self._boundary("write", key):
+            if self.is_local:
+                self._put_local(local, Path(self.path(key)), digest, move=move)
+                return digest
+            self.delete(key)
+            names = list(digests)
+            self.fs.put([str(local / name) for name in names], [f"{self.path(key)}/{name}" for name in names])
+        if move:
+            shutil.rmtree(local, ignore_errors=True)
+        return digest
+
+    def fetch_folder(self, location: str, digest: str | None = None) -> Path:
+        """A local folder with the content of `location`, a key or an address of any kind.
+
+        A folder of a local store is returned itself: do not write into it. One of a remote store comes through a cache
+        whose entries are named by digest and verified whenever they are used. With `digest` None the folder is fetched
+        anew. Raises StoreError when the content is not what `digest` names.
+        """
+        if "://" in location or location.startswith("/"):
+            return Store.open(location, self.cache).fetch_folder("", digest)
+        with self._boundary("read", location):
+            if self.is_local:
+                path = Path(self.path(location))
+                if not path.is_dir():
+                    raise FileNotFoundError(f"there is no folder {path}")
+                return path
+            return self._cached(digest) if digest and self._is_cached(digest) else self._download(location, digest)
+
+    def verify_folder(self, location: str, digest: str) -> None:
+        """Read a folder back. Raises StoreError when its content is not what `digest` names."""
+        self._verify(location, digest_folder(self.fetch_folder(location, digest)), digest)
+
+    def _put_local(self, local: Path, target: Path, digest: str, *, move: bool) -> None:
+        if target.is_dir() and digest_folder(target) == digest:
+            if move:
+                shutil.rmtree(local, ignore_errors=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(target) as temporary:
+            if move:
+                shutil.move(local, temporary)
+            else:
+                shutil.copytree(local, temporary)
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.replace(target)
+
+    def _cached(self, digest: str) -> Path:
+        return self.cache / "folders" / digest
+
+    def _is_cached(self, digest: str) -> bool:
+        """A damaged entry is removed, so that it is fetched again."""
+        folder = self._cached(digest)
+        if not folder.is_dir():
+            return False
+        if digest_folder(folder) == digest:
+            return True
+        shutil.rmtree(folder)
+        return False
+
+    def _download(self, key: str, digest: str | None) -> Path:
+        sources = self.list(key)
+        if not sources:
+            raise FileNotFoundError("there is no such folder")
+        self._cached("").mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._cached("")))
+        try:
+            targets = [temporary / (source[len(key) :].lstrip("/")) for source in sources]
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get([self.path(source) for source in sources], [str(target) for target in targets])
+            found = digest_folder(temporary)
+            if digest:
+                self._verify(key, found, digest)
+            place = self._cached(found)
+            if not place.is_dir():
+                temporary.replace(place)
+            return place
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _verify(self, key: str, found: str, expected: str) -> None:
+        if found != expected:
+            raise StoreError(
+                f"{self.uri_of(key)} has digest {found[:16]}, recorded was {expected[:16]}",
+                "What is stored never changes, so this copy is damaged or was overwritten",
+                "Restore it from a copy, or resume from an earlier step",
+            )
+
+    @contextmanager
+    def _boundary(self, operation: str, key: str) -> Iterator[None]:
+        """Third-party file systems raise what they like; here it becomes one error that names object and operation."""
+        try:
+            yield
+        except TorlError:
+            raise
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"cannot {operation} {self.uri_of(key)}: it is not there",
+                "Every object that a manifest names exists",
+                "Check the address and, for S3, that the bucket exists",
+            ) from error
+        except Exception as error:
+            raise StoreError(
+                f"cannot {operation} {self.uri_of(key)} ({type(error).__name__}: {error})",
+                "The store must be readable and writable by this user",
+                "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",
+            ) from error
+
+
+_TEMPORARY = ".torl-tmp-"
+
+
+def _is_temporary(key: str) -> bool:
+    return any(part.startswith((_TEMPORARY, ".probe-")) for part in key.split("/"))
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """A name on the same file system as `path`, removed afterwards if it is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        yield temporary
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

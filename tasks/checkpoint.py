@@ -1,0 +1,58 @@
+"""Commit a step: the manifest that is written last makes everything the step made visible."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from infra.storage import CampaignStore, Ref, StepManifest, Store
+from tasks.step import Rollouts, Scored, Trained, is_worth_retrying
+from torl_core.config import CampaignConfig
+from torl_core.types import Policy
+
+
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=is_worth_retrying,
+)
+def checkpoint(
+    config: CampaignConfig,
+    step: int,
+    policy: Policy,
+    problems: Ref,
+    rollouts: Rollouts,
+    scored: Scored,
+    trained: Trained,
+    total_s: float,
+) -> StepManifest:
+    """`total_s` is the step's wall time up to here, overhead between its phases included.
+
+    Raises StoreError when the step was committed by another run with another outcome.
+    """
+    store = CampaignStore(Store.open(config.store), config.name)
+    done = store.manifest(step)
+    if done and (done.policy_out, done.trajectories) == (trained.policy, (scored.data,)):
+        return done  # an earlier try wrote it and failed behind it
+    manifest = StepManifest(
+        campaign=config.name,
+        step=step,
+        trajectories=(scored.data,),
+        policy_in=policy,
+        policy_out=trained.policy,
+        optimizer=trained.optimizer,
+        config_digest=config.identity(),
+        problems=problems,
+        metrics={**scored.metrics, **trained.metrics},
+        phases_s={
+            "rollout": rollouts.wall_s,
+            "reward": scored.wall_s,
+            "train": trained.train_s,
+            "checkpoint": trained.checkpoint_s,
+            "total": total_s,
+        },
+    )
+    store.commit_step(manifest)
+    return manifest

@@ -1,0 +1,81 @@
+"""Sample a step's trajectories from a policy, executing the code it writes while it is still generating."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from infra.problems import get_problems
+from infra.progress import bar
+from infra.resources import current
+from infra.storage import CampaignStore, Record, Ref, Store, records_to_table
+from tasks.execute import TaskSandbox
+from tasks.step import Rollouts, Stopwatch, step_task
+from torl_core.codec import HfCodec, load_codec
+from torl_core.config import CampaignConfig, ToolConfig
+from torl_core.curriculum import problem_indices
+from torl_core.prompts import make_prompt
+from torl_core.protocols import Sampling
+from torl_core.rollout import Attempt, roll_out
+from torl_core.types import Policy, Problem, Trajectory
+
+
+@step_task
+def rollout(config: CampaignConfig, step: int, policy: Policy, problems: Ref) -> Rollouts:
+    """One step's groups, stored as they were sampled. Raises EngineError, SandboxUnavailable, StoreError."""
+    watch = Stopwatch()
+    store = CampaignStore(Store.open(config.store), config.name)
+    pool = get_problems(store.store, problems)
+    chosen = [pool[i] for i in problem_indices(len(pool), config.rollout.problems_per_step, step, config.seed)]
+    prefix = f"{config.name}-{step:06d}"
+    records, codec = sample(config, policy, chosen, prefix, config.rollout.samples_per_problem, config.tool)
+    return Rollouts(store.put_staging(step, records_to_table(records, codec)), watch.lap())
+
+
+def sample(
+    config: CampaignConfig,
+    policy: Policy,
+    problems: Sequence[Problem],
+    prefix: str,
+    samples: int,
+    tool: ToolConfig,
+    temperature: float | None = None,
+) -> tuple[list[Record], HfCodec]:
+    """`samples` responses to each problem, group by group, ids beginning with `prefix`; greedy at temperature 0."""
+    warm = current()
+    weights = Store.open(config.store).fetch_folder(policy.weights_uri, policy.digest)
+    codec = load_codec(weights)
+    heat = config.rollout.temperature if temperature is None else temperature
+    attempts, owners = [], []
+    for i, problem in enumerate(problems):
+        prompt = make_prompt(problem, config.rollout.template, codec)
+        for k in range(samples):
+            attempts.append(Attempt(prompt, f"{prefix}-{i:04d}-{k:02d}", f"{prefix}-{i:04d}"))
+            owners.append(problem)
+    sampling = Sampling(heat, config.rollout.top_p if heat else 1.0, config.seed)
+
+    async def run() -> list[Trajectory]:
+        engine, sandbox = await asyncio.gather(warm.engine(config, policy, weights), _open_sandbox(config, tool))
+        try:
+            with bar("  rollout", len(attempts), transient=True) as progress:
+                done = iter(range(1, len(attempts) + 1))
+                return await roll_out(
+                    attempts,
+                    engine,
+                    sandbox,
+                    codec,
+                    config.rollout,
+                    tool,
+                    sampling,
+                    lambda _: progress.update(next(done)),
+                )
+        finally:
+            if sandbox:
+                await sandbox.close()
+
+    trajectories = warm.run(run())
+    return [Record(t, problem) for t, problem in zip(trajectories, owners, strict=True)], codec
+
+
+async def _open_sandbox(config: CampaignConfig, tool: ToolConfig) -> TaskSandbox | None:
+    return TaskSandbox(await current().sandbox(config.sandbox)) if tool.max_calls else None

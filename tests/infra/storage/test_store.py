@@ -1,0 +1,187 @@
+import hashlib
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from infra.storage import Store
+from infra.storage.digests import digest_folder
+from torl_core.errors import StoreError
+
+S3 = os.environ.get("TORL_TEST_S3")
+"""s3://bucket/prefix of a real S3 to run this suite on too, with the usual AWS_ variables."""
+
+
+@pytest.fixture(params=["folder", "file-url", "memory"] + (["s3"] if S3 else []))
+def store(request, tmp_path):
+    name = uuid.uuid4().hex
+    folder = str(tmp_path / "s")
+    uris = {"folder": folder, "file-url": f"file://{folder}", "memory": f"memory://{name}", "s3": f"{S3}/{name}"}
+    return Store.open(uris[request.param], cache=tmp_path / "cache")
+
+
+def make_folder(path, files):
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+MODEL = {"config.json": b"{}", "model.safetensors": b"\x00" * 1000, "nested/vocab.txt": b"a\nb\n"}
+
+
+def test_written_bytes_are_read_back_and_listed(store):
+    store.write("a/b.txt", b"one")
+    store.write("a/c/d.bin", b"\xff\x00")
+    assert store.read("a/b.txt") == b"one"
+    assert store.list("a") == ["a/b.txt", "a/c/d.bin"]
+    assert store.list("nothing/here") == []
+    assert store.exists("a/b.txt")
+    assert not store.exists("a/x.txt")
+    store.delete("a")
+    store.delete("a")
+    assert store.list("") == []
+
+
+def test_probe_leaves_nothing(store):
+    store.check_writable()
+    assert store.list("") == []
+
+
+def test_what_is_committed_never_changes(store):
+    store.write_once("m.json", b"first")
+    store.write_once("m.json", b"first")
+    with pytest.raises(StoreError, match="exists with other content"):
+        store.write_once("m.json", b"second")
+    assert store.read("m.json") == b"first"
+    assert store.list("") == ["m.json"]
+
+
+def test_missing_object_is_named(store):
+    with pytest.raises(StoreError, match=r"cannot read .*gone\.json.*not there"):
+        store.read("gone.json")
+
+
+def test_json_round_trip_and_damage(store):
+    store.write_json("x.json", {"b": 1, "a": "é"})
+    assert store.read_json("x.json") == {"a": "é", "b": 1}
+    store.write("x.json", b'{"a": ')
+    with pytest.raises(StoreError, match="is not JSON"):
+        store.read_json("x.json")
+
+
+def test_content_addressed_object_is_stored_once_and_verified(store):
+    digest = hashlib.sha256(b"rows").hexdigest()
+    key, found = store.put_object("t", b"rows", prefix="part-", suffix=".parquet")
+    assert (key, found) == (f"t/part-{digest[:16]}.parquet", digest)
+    assert store.put_object("t", b"rows", prefix="part-", suffix=".parquet") == (key, digest)
+    assert store.list("t") == [key]
+    assert store.get_object(key, digest) == b"rows"
+    store.write(key, b"torn")
+    with pytest.raises(StoreError, match="has digest"):
+        store.get_object(key, digest)
+
+
+def test_folder_round_trip(store, tmp_path):
+    source = make_folder(tmp_path / "model", MODEL)
+    digest = store.put_folder(source, "checkpoints/p")
+    fetched = store.fetch_folder("checkpoints/p", digest)
+    assert {p.relative_to(fetched).as_posix(): p.read_bytes() for p in fetched.rglob("*") if p.is_file()} == MODEL
+    assert fetched == store.fetch_folder("checkpoints/p", digest)
+    if store.is_local:
+        assert str(fetched) == store.uri_of("checkpoints/p")
+    store.verify_folder("checkpoints/p", digest)
+    assert store.put_folder(source, "checkpoints/p") == digest
+    assert source.is_dir()
+
+
+def test_folder_of_an_unfinished_attempt_is_replaced_whole(store, tmp_path):
+    store.put_folder(make_folder(tmp_path / "old", {"config.json": b"old", "stale.bin": b"s"}), "p")
+    digest = store.put_folder(make_folder(tmp_path / "new", {"config.json": b"new"}), "p", move=True)
+    assert store.list("p") == ["p/config.json"]
+    assert (store.fetch_folder("p", digest) / "config.json").read_bytes() == b"new"
+    assert not (tmp_path / "new").exists()
+
+
+def test_fetch_by_absolute_address(store, tmp_path):
+    digest = store.put_folder(make_folder(tmp_path / "m", MODEL), "p")
+    other = Store.open(tmp_path / "another", cache=tmp_path / "cache")
+    assert (other.fetch_folder(store.uri_of("p"), digest) / "config.json").read_bytes() == b"{}"
+    assert (other.fetch_folder(store.uri_of("p")) / "config.json").read_bytes() == b"{}"
+
+
+def test_overwritten_folder_is_detected(store, tmp_path):
+    digest = store.put_folder(make_folder(tmp_path / "m", MODEL), "p")
+    store.write("p/config.json", b"[]")
+    with pytest.raises(StoreError, match="has digest"):
+        store.verify_folder("p", digest)
+
+
+def test_missing_or_empty_folder(store, tmp_path):
+    with pytest.raises(StoreError, match="not there"):
+        store.fetch_folder("nowhere", "0" * 64)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="has no files"):
+        store.put_folder(tmp_path / "empty", "p")
+
+
+def test_damaged_cache_entry_is_fetched_again(tmp_path):
+    store = Store.open(f"memory://{uuid.uuid4().hex}", cache=tmp_path / "cache")
+    digest = store.put_folder(make_folder(tmp_path / "m", MODEL), "p")
+    cached = store.fetch_folder("p", digest)
+    (cached / "config.json").write_bytes(b"damaged")
+    assert (store.fetch_folder("p", digest) / "config.json").read_bytes() == b"{}"
+
+
+def test_scratch_is_removed_and_moves_without_a_copy(tmp_path):
+    store = Store.open(tmp_path / "s")
+    with store.scratch() as folder:
+        make_folder(folder / "policy", MODEL)
+        inode = (folder / "policy" / "config.json").stat().st_ino
+        digest = store.put_folder(folder / "policy", "p", move=True)
+    assert (tmp_path / "s" / "p" / "config.json").stat().st_ino == inode
+    assert not folder.exists()
+    assert store.list("") == ["p/config.json", "p/model.safetensors", "p/nested/vocab.txt"]
+    store.verify_folder("p", digest)
+
+
+def test_keys_stay_inside_the_store(store):
+    for key in ("../x", "/etc/passwd", "a/../../x"):
+        with pytest.raises(StoreError, match="stay inside"):
+            store.write(key, b"")
+
+
+@pytest.mark.parametrize("uri", ["nosuch://bucket/x", "/dev/null/store", "/proc/store"])
+def test_a_store_that_cannot_be_written(uri):
+    with pytest.raises(StoreError) as caught:
+        Store.open(uri).check_writable()
+    assert uri in str(caught.value)
+
+
+def test_folder_digest_is_what_a_shell_computes(tmp_path):
+    make_folder(tmp_path / "m", MODEL)
+    shell = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1"
+    by_shell = subprocess.run(shell, shell=True, cwd=tmp_path / "m", capture_output=True, text=True, check=True).stdout
+    assert digest_folder(tmp_path / "m") == by_shell.strip()
+
+
+def test_readers_never_see_half_a_write(tmp_path):
+    """Killed at any moment of writing, the object is the old one or the new one."""
+    program = (
+        "import sys; from infra.storage import Store\n"
+        "store = Store.open(sys.argv[1])\n"
+        "for i in range(10**9): store.write('x', bytes([65 + i % 26]) * 300_000); print(i, flush=True)"
+    )
+    for lines in (1, 4, 9):
+        child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(lines):
+            child.stdout.readline()
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        data = Store.open(tmp_path).read("x")
+        assert len(data) == 300_000
+        assert len(set(data)) == 1
+        assert Store.open(tmp_path).list("") == ["x"]

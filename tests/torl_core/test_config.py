@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from torl_core.config import CampaignConfig
+
+
+def make(**changes: Any) -> CampaignConfig:
+    values = {"name": "c", "store": "s", "steps": 10, "model": {"path": "m"}, "problems": {"location": "toy:train"}}
+    return CampaignConfig.model_validate(values | changes)
+
+
+def test_defaults_are_the_papers() -> None:
+    config = make()
+    assert (config.rollout.problems_per_step, config.rollout.samples_per_problem) == (128, 16)
+    assert (config.tool.max_calls, config.rollout.temperature, config.rollout.max_new_tokens) == (1, 1.0, 3072)
+    assert config.trainer.learning_rate == 1e-6
+    assert (config.reward.correct, config.reward.wrong, config.reward.code_error) == (1.0, -1.0, 0.0)
+    assert config.rollout.template == "torl"
+
+
+def test_learning_rate_warms_up_and_decays_to_its_final_share() -> None:
+    config = make(trainer={"learning_rate": 1.0, "final_learning_rate_share": 0.1, "warmup_steps": 4}, steps=14)
+    assert [round(config.learning_rate(k), 10) for k in (1, 2, 3, 4)] == [0.2, 0.4, 0.6, 0.8]
+    assert round(config.learning_rate(9), 10) == 0.55
+    assert round(config.learning_rate(14), 10) == 0.1
+    assert {make().learning_rate(k) for k in range(1, 11)} == {1e-6}
+
+
+def test_groups_that_cannot_be_dealt_into_equal_mini_batches_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"problems_per_step is 10 and algorithm.updates_per_step is 4.*try 12"):
+        make(rollout={"problems_per_step": 10}, algorithm={"updates_per_step": 4})
+
+
+def test_a_row_that_cannot_hold_a_response_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"row_tokens is 64 and rollout.max_new_tokens is 64"):
+        make(rollout={"max_new_tokens": 64}, trainer={"row_tokens": 64})
+
+
+def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> None:
+    base = make().identity()
+    for same in ({"store": "t"}, {"steps": 99}, {"engine": {"max_num_seqs": 1}}, {"sandbox": {"workers": 9}}):
+        assert make(**same).identity() == base
+    for other in (
+        {"seed": 1},
+        {"tool": {"max_calls": 2}},
+        {"sandbox": {"timeout_s": 1}},
+        {"trainer": {"learning_rate": 2e-6}},
+        {"reward": {"code_error": -0.5}},
+        {"name": "d"},
+    ):
+        assert make(**other).identity() != base, other

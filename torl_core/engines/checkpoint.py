@@ -1,0 +1,118 @@
+"""A Hugging Face folder as an engine loads it: which tensors it holds, and the same with untied output embeddings."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from torl_core.errors import DataError, EngineError
+
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_INDEX = "model.safetensors.index.json"
+_IRRELEVANT = {"transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache"}
+"""Configuration that does not change what the same weights compute."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What must not change from one policy to the next. `shapes` is by tensor name."""
+
+    path: Path
+    config: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From config.json and the tensors' headers. Raises DataError."""
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(path, local_files_only=True).to_dict()
+            shapes = {name: shape for file in path.glob("*.safetensors") for name, shape in _shapes(file)}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"the model folder {str(path)!r} cannot be read ({error})",
+                "a policy is a Hugging Face folder with config.json and *.safetensors",
+                "check the path, or copy the folder again",
+            ) from error
+        if not shapes:
+            raise DataError(
+                f"the model folder {str(path)!r} has no *.safetensors file",
+                "weights are read from safetensors",
+                "save the model again with save_pretrained",
+            )
+        return cls(path, config, shapes)
+
+    @property
+    def tied(self) -> bool:
+        return bool(self.config.get("tie_word_embeddings"))
+
+    @property
+    def window(self) -> int:
+        return int(self.config["max_position_embeddings"])
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.config["vocab_size"])
+
+    def require_same_model(self, other: ModelFolder) -> None:
+        """Raises EngineError unless `other` differs in the tensors' values alone."""
+        keys = (self.config.keys() | other.config.keys()) - _IRRELEVANT
+        differing = sorted(k for k in keys if self.config.get(k) != other.config.get(k))
+        tensors = sorted(
+            n for n in self.shapes.keys() | other.shapes.keys() if self.shapes.get(n) != other.shapes.get(n)
+        )
+        if differing or tensors:
+            raise EngineError(
+                f"{str(other.path)!r} is not the model the engine runs: it differs in {', '.join(differing + tensors)}",
+                "a running engine takes new values for the same tensors only",
+                "give it a checkpoint of the same base model, or open a new engine",
+            )
+
+
+@contextmanager
+def untied_copy(folder: ModelFolder) -> Iterator[Path]:
+    """`folder` itself or, where the output embeddings are tied, a temporary twin that has them as a tensor of their own.
+
+    The twin links to everything else. It computes the same. Raises EngineError for a layout it does not know.
+    """
+    if not folder.tied:
+        yield folder.path
+        return
+    if _EMBEDDING not in folder.shapes:
+        raise EngineError(
+            f"the tied model {str(folder.path)!r} has no tensor {_EMBEDDING}",
+            "vLLM leaves the output head of a tied model stale, so it is loaded as a tensor of its own",
+            "save the model with untied embeddings (tie_word_embeddings false and lm_head.weight)",
+        )
+    with tempfile.TemporaryDirectory(prefix="torl-untied-") as name:
+        twin = Path(name)
+        for file in folder.path.iterdir():
+            if file.name not in ("config.json", _INDEX):
+                (twin / file.name).symlink_to(file.resolve())
+        config = json.loads((folder.path / "config.json").read_text()) | {"tie_word_embeddings": False}
+        (twin / "config.json").write_text(json.dumps(config))
+        save_file({_HEAD: _tensor(folder.path, _EMBEDDING)}, twin / "untied_head.safetensors")
+        yield twin
+
+
+def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    with safe_open(file, "pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            yield name, tuple(tensors.get_slice(name).get_shape())
+
+
+def _tensor(folder: Path, name: str) -> Any:
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            if name in tensors.keys():  # noqa: SIM118
+                return tensors.get_tensor(name).contiguous()
+    raise KeyError(name)

@@ -1,0 +1,22 @@
+"""Grade -> Reward, itemised by named term (section 3 of the ToRL paper: +1 right, -1 wrong, optionally -0.5 for failing code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torl_core.config import RewardConfig
+from torl_core.types import Grade, Reward, ToolCall
+
+
+def reward(grade: Grade, tool_calls: Sequence[ToolCall], config: RewardConfig) -> Reward | None:
+    """None for a response that could not be graded: it is left out of training rather than counted as wrong.
+
+    The term `executability` is there exactly when it is switched on (`config.code_error` is not zero), and is 0 for a response
+    all of whose executed calls ended "ok", a response without calls included.
+    """
+    if grade.correct is None:
+        return None
+    terms = {"correctness": config.correct if grade.correct else config.wrong}
+    if config.code_error:
+        terms["executability"] = config.code_error if any(call.status != "ok" for call in tool_calls) else 0.0
+    return Reward(terms)

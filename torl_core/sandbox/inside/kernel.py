@@ -1,0 +1,126 @@
+"""The few Linux calls that Python 3.11 does not wrap. Each raises OSError with the call's name.
+
+They go through `ctypes.PyDLL`, which keeps the interpreter lock: this program has one thread, and `fork` must not be
+left half way through giving the lock away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 1 << 14, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 22, 23, 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+SECCOMP_MODE_FILTER = 2
+MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
+ADDR_NO_RANDOMIZE, PERSONALITY_QUERY = 0x0040000, 0xFFFFFFFF
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.personality.argtypes = [ctypes.c_ulong]
+
+
+def _call(name: str, *args: object) -> int:
+    result: int = getattr(_libc, name)(*args)
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"{name}: {os.strerror(errno)}")
+    return result
+
+
+def fork() -> int:
+    """fork(2) without Python's at-fork hooks.
+
+    The hooks (reseeding, lock reinitialisation) serve programs with threads; here they would only copy a megabyte of
+    shared pages per snippet, which is half of what a snippet costs, and reseed what is meant to stay deterministic.
+    """
+    return _call("fork")
+
+
+def unshare(flags: int) -> None:
+    _call("unshare", flags)
+
+
+def setns(fd: int, flags: int) -> None:
+    _call("setns", fd, flags)
+
+
+def prctl(option: int, argument: int) -> int:
+    return _call("prctl", option, argument, 0, 0, 0)
+
+
+def mount_tmpfs(path: str, options: str, flags: int = 0) -> None:
+    _call("mount", b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | flags, options.encode())
+
+
+def make_mounts_private() -> None:
+    _call("mount", b"none", b"/", b"none", MS_REC | MS_PRIVATE, b"")
+
+
+def detach(path: str) -> None:
+    _call("umount2", path.encode(), MNT_DETACH)
+
+
+def drop_bounding_set() -> None:
+    """Whatever is executed from here on can gain no capability."""
+    capability = 0
+    while _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
+        prctl(PR_CAPBSET_DROP, capability)
+        capability += 1
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
+_VERSION_3 = _CapabilityHeader(0x20080522, 0)
+
+
+def drop_capabilities() -> None:
+    _call("capset", ctypes.byref(_VERSION_3), _NO_CAPABILITIES)
+
+
+class Filter:
+    """A seccomp program, kept in memory so that installing it is one call."""
+
+    class _Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+
+    def __init__(self, code: bytes) -> None:
+        self._code = ctypes.create_string_buffer(code, len(code))
+        self._program = self._Program(len(code) // 8, ctypes.addressof(self._code))
+        self._address = ctypes.addressof(self._program)
+
+    def install(self) -> None:
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0)
+
+
+def use_huge_pages() -> None:
+    """Collapse this process's heap into huge pages, as far as the kernel agrees: a fork then copies far fewer entries."""
+    size = 1 << 21
+    with open("/proc/self/maps") as maps:
+        regions = [line.split() for line in maps]
+    for region in regions:
+        if region[1].startswith("rw") and (len(region) == 5 or region[5] == "[heap]"):
+            start, end = (int(part, 16) for part in region[0].split("-"))
+            start, end = -(-start // size) * size, end // size * size
+            if start < end:  # best effort: a kernel without huge pages only costs time
+                _libc.madvise(start, end - start, MADV_HUGEPAGE)
+                _libc.madvise(start, end - start, MADV_COLLAPSE)
+
+
+def disable_address_randomisation() -> bool:
+    """True if it had been on: the caller must execute itself again for this to take effect."""
+    current = _call("personality", PERSONALITY_QUERY)
+    if current & ADDR_NO_RANDOMIZE:
+        return False
+    _call("personality", current | ADDR_NO_RANDOMIZE)
+    return True

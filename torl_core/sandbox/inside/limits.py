@@ -1,0 +1,31 @@
+"""What a snippet may use, and the two messages between the pool and a slot."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+JOB = struct.Struct("<dI")
+"""timeout_s, cpu_limit_s. Beside it travel three descriptors: code (read), stdout and stderr (sealed to their size)."""
+
+OUTCOME = struct.Struct("<BiddQ")
+"""ending, wait status, wall_s, cpu_s, peak_memory_bytes."""
+
+ENDED, TIMED_OUT, CANCELLED, NOT_STARTED = range(4)
+"""Endings. NOT_STARTED: the jail could not be completed, so the snippet never ran; that is the sandbox's failure."""
+
+CANCEL = b"cancel"
+NEW_SLOT = b"slot"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`memory_bytes` is what a snippet may map beyond what the warm interpreter already had mapped."""
+
+    jailed: bool
+    memory_bytes: int
+    max_processes: int
+    tmp_bytes: int
+    max_report_bytes: int
+    seccomp: str
+    """The filter program in hex; empty for none."""

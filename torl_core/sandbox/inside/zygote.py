@@ -1,0 +1,121 @@
+"""The warm interpreter. It imports what snippets use, then forks a slot whenever the pool asks for one.
+
+Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD)"`, FD being its channel to the pool. It
+depends on the standard library, numpy and sympy alone: in the jail there is nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import importlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+from types import ModuleType
+
+from torl_core.sandbox.inside import kernel, slot
+from torl_core.sandbox.inside.limits import Limits
+
+SEED = 0
+UNPRIVILEGED_ID = 65534
+COMMON_MODULES = (
+    "bisect cmath collections contextlib copy csv ctypes dataclasses datetime decimal enum fractions functools heapq inspect "
+    "itertools json logging math multiprocessing operator pprint queue random re signal statistics string subprocess "
+    "tempfile textwrap threading time timeit traceback typing warnings mpmath numpy numpy.linalg numpy.random sympy "
+    "sympy.abc sympy.combinatorics sympy.geometry sympy.ntheory sympy.solvers sympy.stats"
+).split()
+WARM_UP = """
+import numpy as np
+from sympy import *
+x, y, z = symbols("x y z")
+n = symbols("n", integer=True, positive=True)
+print(solve(x**2 - 5*x + 6, x), solve([x + y - 3, x - y - 1], [x, y]), solve(x**3 - 2*x + 1, x), solve(sin(x) - 1, x))
+print(simplify(sin(x)**2 + cos(x)**2), factor(x**3 - 1), expand((x + y)**3), apart(1/(x*(x + 1))), sqrt(8), Rational(1, 3))
+print(diff(exp(x)*x**2, x), integrate(x**2*exp(x), x), integrate(1/x, (x, 1, 2)), limit(sin(x)/x, x, 0), series(exp(x), x, 0, 4))
+print(summation(n, (n, 1, 10)), Sum(1/n**2, (n, 1, oo)).doit(), nsolve(cos(x) - x, 1), N(pi, 30), latex(sqrt(x)/2))
+print(Matrix([[1, 2], [3, 4]]).inv(), Matrix([[2, 1], [1, 2]]).eigenvals(), Eq(x, y), sympify("x**2 + 1"), solveset(x**2 - 1, x))
+print(factorint(360), isprime(97), gcd(12, 18), divisors(28), binomial(5, 2), factorial(5), totient(10), mod_inverse(3, 7))
+print(np.linalg.solve(np.eye(3) + 1, np.arange(3.0)), np.roots([1, -3, 2]), np.random.rand(2).sum(), np.sort(np.arange(9) % 4).mean())
+"""
+
+
+def main(fd: int) -> None:
+    if kernel.disable_address_randomisation():  # so that id(), and orders that hang on it, are the same in every worker
+        os.execv(sys.executable, sys.orig_argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=fd)
+    limits = Limits(**json.loads(channel.recv(1 << 20)))
+    if os.getuid() == 0 and limits.jailed:
+        _drop_root()
+    _be_killed_first()
+    _warm_up()
+    limits = dataclasses.replace(limits, memory_bytes=limits.memory_bytes + slot.address_space_bytes())
+    filter_ = kernel.Filter(bytes.fromhex(limits.seccomp)) if limits.seccomp else None
+    channel.send(slot.READY)
+    _serve(channel, limits, filter_)
+
+
+def _drop_root() -> None:
+    """To an identity that owns nothing. What is left of root would otherwise escape the process limit."""
+    os.setgroups([])
+    os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
+    os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self stays root's and the slots cannot map their uid
+
+
+def _be_killed_first() -> None:
+    """When the machine runs out of memory, a snippet is the best thing to lose."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _warm_up() -> None:
+    for name in COMMON_MODULES:
+        importlib.import_module(name)
+    with open(os.devnull, "w") as null:
+        sys.stdout, kept = null, sys.stdout
+        exec(WARM_UP, {"__name__": "warm_up"})
+        sys.stdout = kept
+    _hide_this_program()
+    _fix_random_states()
+    gc.collect()
+    kernel.use_huge_pages()
+    gc.disable()
+    gc.freeze()
+
+
+def _hide_this_program() -> None:
+    """Snippets find an interpreter in which none of these modules was ever imported."""
+    own_folder = os.environ.pop("TORL_PROGRAM_FOLDER")
+    sys.path.remove(own_folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in os.environ["PYTHONPATH"].split(os.pathsep) if p != own_folder)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torl_core"]:
+        del sys.modules[name]
+
+
+def _fix_random_states() -> None:
+    """The same draws in every snippet, seeded or not, numpy's `default_rng()` without a seed included."""
+    import numpy.random
+
+    random.seed(SEED)
+    numpy.random.seed(SEED)
+    entropy: ModuleType = numpy.random.bit_generator
+    entropy.randbits = random.Random(SEED).getrandbits  # type: ignore[attr-defined]
+
+
+def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
+    """One slot per descriptor received, until the pool closes the channel."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # slots need no burial
+    while True:
+        message, fds, _, _ = socket.recv_fds(channel, 64, 1)
+        if not message:
+            return
+        if kernel.fork() == 0:
+            channel.close()
+            slot.serve(socket.socket(fileno=fds[0]), limits, filter_)
+        os.close(fds[0])
+

@@ -1,0 +1,133 @@
+"""The jail's outer wall: bubblewrap's command line, and what of the host is visible inside.
+
+Inside there is a Python in /python, the packages snippets may import in /site, the C libraries, five harmless devices
+and an empty /tmp; all of it read-only except /tmp. No /home, /etc, /proc of the host, no network, no environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+PACKAGES = ("numpy", "numpy.libs", "sympy", "mpmath", "gmpy2", "gmpy2.libs", "scipy", "scipy.libs", "networkx")
+"""Importable inside, where installed; numpy and sympy (with mpmath) are required."""
+SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
+SYSTEM_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/usr/lib/locale")
+DEVICES = ("null", "zero", "full", "random", "urandom")
+UNPRIVILEGED_ID = "65534"
+THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
+"""Set before numpy is imported: BLAS threads do not survive a fork."""
+PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
+START = "from torl_core.sandbox.inside.zygote import main; main({fd})"
+
+
+def command(fd: int, jailed: bool) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment that start a warm interpreter whose channel is the inherited descriptor `fd`."""
+    run = ["-B", "-s", "-c", START.format(fd=fd)]
+    if not jailed:
+        folder = str(PROGRAM_FOLDER)
+        return [sys.executable, *run], {**os.environ, **_environment(folder, (folder,))}
+    environment = _environment("/torl", ("/torl", "/site")) | {"HOME": "/tmp", "PATH": "/python/bin", "TZ": "UTC"}
+    variables = [word for name, value in environment.items() for word in ("--setenv", name, value)]
+    return [_bwrap(), *_namespaces(), "--clearenv", *_root(), *variables, "--", _python_inside(), *run], {}
+
+
+def _environment(program_folder: str, path: tuple[str, ...]) -> dict[str, str]:
+    python = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(path), "TORL_PROGRAM_FOLDER": program_folder}
+    return python | {"LANG": "C.UTF-8"} | THREADS
+
+
+def _bwrap() -> str:
+    return shutil.which("bwrap") or "/usr/bin/bwrap"
+
+
+def _namespaces() -> list[str]:
+    """Root makes the mounts as root and the warm interpreter then drops to an id that owns nothing; anybody else does
+    it in a user namespace."""
+    alone = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.geteuid() == 0:
+        identity = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        identity = ["--unshare-user", "--uid", UNPRIVILEGED_ID, "--gid", UNPRIVILEGED_ID]
+    return [*alone, *identity, "--hostname", "sandbox", "--die-with-parent", "--new-session"]
+
+
+def _root() -> list[str]:
+    words = ["--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", "--symlink", "/tmp", "/dev/shm"]
+    for device in DEVICES:
+        words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for folder in _libraries():
+        words += _bind(folder, folder)
+    for path in SYSTEM_FILES:
+        words += ["--ro-bind-try", path, path]
+    return [*words, *_python(), *_packages(), *_program(), "--remount-ro", "/", "--chdir", "/"]
+
+
+def _libraries() -> list[Path]:
+    """Where the dynamic loader looks: the loader's own folder, and the multiarch folder where a system has one."""
+    multiarch = sysconfig.get_config_var("MULTIARCH") or "none"
+    folders = []
+    for base in map(Path, SYSTEM_LIBRARIES):
+        if not base.exists():
+            continue
+        narrow = base / multiarch
+        folders.append(narrow if narrow.is_dir() else base)
+    return folders
+
+
+def _bind(source: Path, inside: Path) -> list[str]:
+    return ["--ro-bind", str(source.resolve()), str(inside)]
+
+
+def _python_inside() -> str:
+    return f"/python/bin/{_base_python().name}"
+
+
+def _base_python() -> Path:
+    """The interpreter itself, also when this is a virtual environment's."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def _python() -> list[str]:
+    """The interpreter moved to /python, where it finds its library by itself; nothing of its site-packages."""
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    inside = Path("/python/lib") / stdlib.name
+    words = [*_bind(_base_python(), Path(_python_inside())), *_bind(stdlib, inside)]
+    for name in ("site-packages", "dist-packages"):
+        if (stdlib / name).is_dir():
+            words += ["--tmpfs", str(inside / name)]
+    if sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
+        if library.exists():
+            words += [*_bind(library, Path("/python/lib") / library.name), "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
+    return words
+
+
+def _packages() -> list[str]:
+    words = []
+    site = _folder_of("numpy")
+    for name in PACKAGES:
+        source = site / name if name.endswith(".libs") else (_folder_of(name) / name if _installed(name) else None)
+        if source is not None and source.is_dir():
+            words += _bind(source, Path("/site") / name)
+    return words
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed", name=package)
+    return Path(spec.origin).parents[1]
+
+
+def _program() -> list[str]:
+    inside = "torl_core/sandbox/inside"
+    return _bind(PROGRAM_FOLDER / inside, Path("/torl") / inside)

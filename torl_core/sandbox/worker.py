@@ -1,0 +1,172 @@
+"""The pool's handle on one warm interpreter and its slots."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+
+from torl_core.sandbox import jail
+from torl_core.sandbox.call import Call, Files, Outcome
+from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Limits
+from torl_core.sandbox.inside.slot import READY
+
+START_TIMEOUT_S = 120.0
+CREDENTIALS = struct.Struct("3i")
+
+
+class WorkerFailed(Exception):
+    """A warm interpreter that did not start; the message is what it said."""
+
+
+class Slot:
+    """One end of a slot's channel. `call` is what runs there now, None when idle."""
+
+    __slots__ = ("call", "deadline_s", "files", "pidfd", "sock", "worker")
+
+    def __init__(self, worker: Worker, sock: socket.socket) -> None:
+        self.worker, self.sock = worker, sock
+        self.pidfd = -1
+        self.call: Call | None = None
+        self.files: Files | None = None
+        self.deadline_s = 0.0
+
+    def run(self, call: Call, files: Files, cpu_limit_s: int) -> None:
+        """Raises OSError when the slot is gone."""
+        self.call, self.files = call, files
+        fds = array.array("i", (files.code, files.stdout, files.stderr))
+        job = JOB.pack(call.timeout_s, cpu_limit_s)
+        self.sock.sendmsg([job], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+
+    def cancel(self) -> None:
+        with contextlib.suppress(OSError):  # a slot that is gone is noticed by its reader
+            self.sock.send(CANCEL)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def outcome(self) -> Outcome | None:
+        """The answer that waits on the channel; None when the slot is gone."""
+        try:
+            message = self.sock.recv(4096)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return None
+        return Outcome.parse(message) if len(message) == OUTCOME.size else None
+
+    def close(self) -> None:
+        self.sock.close()
+        if self.files is not None:
+            self.files.close()
+            self.files = None
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Worker:
+    """A warm interpreter: the bubblewrap process, its channel and its slots."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: int) -> None:
+        self.process, self.channel, self._log = process, channel, log
+        self.slots: set[Slot] = set()
+        self.alive = True
+
+    @staticmethod
+    async def start(limits: Limits) -> Worker:
+        """Raises WorkerFailed."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        log = os.memfd_create("worker-log", os.MFD_CLOEXEC)
+        with theirs:
+            words, environment = jail.command(theirs.fileno(), limits.jailed)
+            try:
+                process = subprocess.Popen(
+                    words,
+                    env=environment,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                )
+            except OSError as error:
+                ours.close()
+                os.close(log)
+                raise WorkerFailed(f"{words[0]}: {error.strerror}") from error
+        worker = Worker(process, ours, log)
+        try:
+            await worker._greet(limits)
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
+
+    async def _greet(self, limits: Limits) -> None:
+        self.channel.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await loop.sock_sendall(self.channel, json.dumps(dataclasses.asdict(limits)).encode())
+                answer = await loop.sock_recv(self.channel, 64)
+        except (OSError, TimeoutError) as error:
+            raise WorkerFailed(self.log() or f"no answer ({error!r})") from error
+        if answer != READY:
+            raise WorkerFailed(self.log() or "ended while starting")
+
+    async def open_slot(self) -> Slot:
+        """Raises WorkerFailed with what the slot said, or OSError when the worker is gone."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ours.setblocking(False)
+        slot = Slot(self, ours)
+        try:
+            with theirs:
+                socket.send_fds(self.channel, [NEW_SLOT], [theirs.fileno()])
+            await asyncio.wait_for(_readable(ours), START_TIMEOUT_S)
+            message, ancillary, _, _ = ours.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
+            if message != READY:
+                raise WorkerFailed(message.decode() or self.log() or "the slot ended while starting")
+            slot.pidfd = os.pidfd_open(CREDENTIALS.unpack(ancillary[0][2])[0])
+        except BaseException:
+            slot.close()
+            raise
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        self.slots.add(slot)
+        return slot
+
+    def log(self) -> str:
+        """The last of what the process said."""
+        size = os.fstat(self._log).st_size
+        return os.pread(self._log, 4000, max(0, size - 4000)).decode(errors="replace").strip()
+
+    async def close(self) -> None:
+        """Everything inside dies with the process: it is the jail's PID namespace."""
+        self.alive = False
+        for slot in list(self.slots):
+            slot.close()
+        self.slots.clear()
+        self.channel.close()
+        self.process.kill()
+        await asyncio.shield(asyncio.to_thread(self.process.wait))
+        os.close(self._log)
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+

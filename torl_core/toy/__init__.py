@@ -1,0 +1,1 @@
+"""The demo's world: arithmetic problems, a byte tokenizer with whole chunks, and a tiny base model."""

@@ -1,0 +1,200 @@
+"""The DeepSpeed learner as the campaign sees it: a client of one worker process per rank.
+
+A crash of training is an error of one call here, never the end of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torl_core
+from torl_core.config import AlgorithmConfig, TrainerConfig
+from torl_core.errors import ConfigError, LearnerError, TorlError
+from torl_core.packing import deal_rows
+from torl_core.protocols import UpdateStats
+from torl_core.types import Batch
+
+_STDERR_LINES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a rank is told first. `rendezvous` is a file through which the ranks find each other."""
+
+    trainer: TrainerConfig
+    algorithm: AlgorithmConfig
+    dtype: str
+    temperature: float
+    rank: int
+    rendezvous: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    link: Connection
+    stderr: Path
+
+
+class DeepSpeedLearner:
+    """ZeRO 0 to 3 on `trainer.processes` ranks. Calls may come from any thread, one at a time.
+
+    After an error other than DataError the workers are gone; open another learner and load the last checkpoint.
+    """
+
+    def __init__(self, trainer: TrainerConfig, algorithm: AlgorithmConfig, dtype: str, temperature: float) -> None:
+        if trainer.zero_stage == 0 and dtype == "bfloat16":
+            raise ConfigError(
+                "trainer.zero_stage is 0 and model.dtype is bfloat16",
+                "DeepSpeed keeps float32 masters and sums gradients in float32 from stage 1 on",
+                "Set trainer.zero_stage to 1; on one rank it costs nothing",
+            )
+        self._lock = threading.Lock()
+        self._scratch = tempfile.TemporaryDirectory(prefix="torl-learner-", ignore_cleanup_errors=True)
+        folder = Path(self._scratch.name)
+        self._workers: list[_Worker] = []
+        self._ended = ""
+        try:
+            for rank in range(trainer.processes):
+                self._workers.append(_start(rank, trainer.threads, folder))
+                setup = Setup(trainer, algorithm, dtype, temperature, rank, str(folder / "rendezvous"))
+                self._workers[rank].link.send(setup)
+        except OSError as error:
+            self.close()
+            raise LearnerError(
+                f"Training process {rank} did not start: {error}", "The learner runs in its own processes", "See above"
+            ) from error
+
+    def load(self, weights: Path, optimizer: Path | None) -> None:
+        self._call("load", [(Path(weights), optimizer and Path(optimizer))] * len(self._workers))
+
+    def update(self, batch: Batch, learning_rate: float) -> UpdateStats:
+        shares = deal_rows(batch, max(1, len(self._workers)))
+        stats: UpdateStats = self._call("update", [(share, learning_rate) for share in shares])
+        return stats
+
+    def save(self, weights: Path, optimizer: Path) -> None:
+        self._call("save", [(Path(weights), Path(optimizer))] * len(self._workers))
+
+    def close(self) -> None:
+        """Kill the workers; a call in flight in another thread fails with LearnerError. Safe to repeat."""
+        self._end("it was closed")
+        for worker in self._workers:
+            worker.process.wait()
+        self._scratch.cleanup()
+
+    def _end(self, why: str) -> None:
+        self._ended = self._ended or why
+        for worker in self._workers:
+            worker.process.kill()
+
+    def _call(self, verb: str, arguments: Sequence[tuple[Any, ...]]) -> Any:
+        """Have every rank do `verb` and return rank 0's result. An interrupted call leaves no worker behind it."""
+        with self._lock:
+            if self._ended:
+                raise LearnerError(f"This learner has ended: {self._ended}", "An ended learner stays so", _REMEDY)
+            try:
+                return self._exchange(verb, arguments)
+            except _Refused as refused:
+                if not isinstance(refused.error, LearnerError):
+                    raise refused.error from None
+                self._end(f"{verb} failed")
+                raise refused.error from None
+            except BaseException:
+                self._end(f"{verb} failed")
+                raise
+
+    def _exchange(self, verb: str, arguments: Sequence[tuple[Any, ...]]) -> Any:
+        answers: dict[int, Any] = {}
+        rank_of = {worker.link: rank for rank, worker in enumerate(self._workers)}
+        for link, rank in rank_of.items():
+            try:
+                link.send((verb, arguments[rank]))
+            except OSError:
+                raise self._died(rank, verb) from None
+        while len(answers) < len(rank_of):
+            for link in wait([link for link, rank in rank_of.items() if rank not in answers]):
+                rank = rank_of[link]  # type: ignore[index]
+                try:
+                    kind, answers[rank] = link.recv()  # type: ignore[union-attr]
+                except (EOFError, OSError):
+                    raise self._died(rank, verb) from None
+                if kind == "refused":
+                    answers[rank] = _Refused(answers[rank])
+        for answer in answers.values():
+            if isinstance(answer, _Refused):
+                raise answer
+        return answers[0]
+
+    def _died(self, rank: int, verb: str) -> LearnerError:
+        worker = self._workers[rank]
+        try:
+            code = worker.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            code = None
+        lines = worker.stderr.read_text(errors="replace").splitlines() if worker.stderr.exists() else []
+        tail = "\n".join(lines[-_STDERR_LINES:])
+        return LearnerError(
+            f"Training process {rank} ended during {verb} with exit code {code}; the end of its stderr:\n{tail}\n",
+            "Training runs in its own processes so that this one survives",
+            _REMEDY,
+        )
+
+
+_REMEDY = "Open another learner and load the last checkpoint"
+
+
+class _Refused(Exception):
+    """A worker's own answer that it will not do this."""
+
+    def __init__(self, error: TorlError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _start(rank: int, threads: int, folder: Path) -> _Worker:
+    """Start one rank from a thread of its own that lives as long as the rank.
+
+    The kernel delivers a worker's parent-death signal when the *thread* that started it ends, so that thread waits.
+    """
+    ours, theirs = socket.socketpair()
+    stderr = folder / f"rank{rank}.log"
+    home = os.pathsep.join([*_import_roots(), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    env = os.environ | {"PYTHONPATH": home, "OMP_NUM_THREADS": str(threads), "DEEPSPEED_LOG_LEVEL": "warning"}
+    command = [sys.executable, "-m", "torl_core.trainer.rank", str(theirs.fileno()), str(os.getpid())]
+    started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+
+    def keep() -> None:
+        try:
+            with stderr.open("wb") as log:
+                process = subprocess.Popen(
+                    command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    threading.Thread(target=keep, name=f"learner-rank-{rank}", daemon=True).start()
+    process = started.get()
+    theirs.close()
+    if isinstance(process, OSError):
+        ours.close()
+        raise process
+    return _Worker(process, Connection(ours.detach()), stderr)
+
+
+def _import_roots() -> list[str]:
+    return [str(Path(folder).resolve().parent) for folder in torl_core.__path__]
