@@ -19,7 +19,10 @@ from rich.console import Console
 from torl_core.errors import TorlError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0]
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="ToRL: reinforcement learning that teaches a language model to use tools.",
 )
 stderr = Console(stderr=True)
 

@@ -16,9 +16,9 @@ def group_advantages(
     """Advantages (G) of one group's responses from their rewards (G).
 
     A_i = (r_i - mean) / (std + epsilon), with the unbiased standard deviation; without `normalise_by_std` the division
-    is left out (Dr. GRPO, arXiv 2503.20783). A reward of None was not graded: it has no advantage and no part in mean and
-    std. Equal rewards, and a lone one, say nothing about which response was better: 0. Raises DataError for a reward
-    that is not finite.
+    is left out (Dr. GRPO, arXiv 2503.20783). A reward of None was not graded: it has no advantage and no part in mean
+    and std. Equal rewards, and a lone one, say nothing about which response was better: 0. Raises DataError for a
+    reward that is not finite.
     """
     graded = [r for r in rewards if r is not None]
     bad = [r for r in graded if not math.isfinite(r)]

@@ -42,7 +42,7 @@ def token_logprobs(
         return of(hidden, targets)
     parts = [
         checkpoint(of, h, t, use_reentrant=False, preserve_rng_state=False)
-        for h, t in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+        for h, t in zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
     ]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 

@@ -35,9 +35,9 @@ def deal(samples: Sequence[Sample], groups: Sequence[str], updates: int) -> list
 def pack(samples: Sequence[Sample], row_tokens: int, *, skip_zero_advantage: bool = False) -> Batch:
     """One update's samples as a Batch (B, L = row_tokens), first-fit decreasing: longest first, ties in given order.
 
-    `loss_denominator` counts the trainable tokens of all samples. `skip_zero_advantage` leaves out samples whose gradient
-    is zero anyway, without changing the denominator: the same update for less work, but its statistics then describe
-    only the rest. Nothing left to train makes one row of padding. Raises DataError for a sample that is empty,
+    `loss_denominator` counts the trainable tokens of all samples. `skip_zero_advantage` leaves out samples whose
+    gradient is zero anyway, without changing the denominator: the same update for less work, but its statistics then
+    describe only the rest. Nothing left to train makes one row of padding. Raises DataError for a sample that is empty,
     misaligned, longer than a row, or that has a trained token without a finite log-probability.
     """
     for sample in samples:
@@ -77,8 +77,9 @@ def micro_batches(batch: Batch, rows: int) -> Iterator[Batch]:
 def _check(sample: Sample, row_tokens: int) -> None:
     name, length = f"Sample {sample.trajectory_id}", len(sample.token_ids)
     if not (0 < length == len(sample.loss_mask) == len(sample.logprobs)):
+        mask, logprobs = len(sample.loss_mask), len(sample.logprobs)
         raise DataError(
-            f"{name} has {length} tokens, {len(sample.loss_mask)} mask entries, {len(sample.logprobs)} log-probabilities",
+            f"{name} has {length} tokens, {mask} mask entries and {logprobs} log-probabilities",
             "Entry t of every per-token array describes token t, and there is at least one",
             "Build samples from whole trajectories",
         )

@@ -1,4 +1,4 @@
-"""Grade -> Reward, itemised by named term (section 3 of the ToRL paper: +1 right, -1 wrong, optionally -0.5 for failing code)."""
+"""Grade -> Reward, itemised by named term (ToRL, section 3: +1 right, -1 wrong, optionally -0.5 for failing code)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torl_core.types import Grade, Reward, ToolCall
 def reward(grade: Grade, tool_calls: Sequence[ToolCall], config: RewardConfig) -> Reward | None:
     """None for a response that could not be graded: it is left out of training rather than counted as wrong.
 
-    The term `executability` is there exactly when it is switched on (`config.code_error` is not zero), and is 0 for a response
-    all of whose executed calls ended "ok", a response without calls included.
+    The term `executability` is there exactly when it is switched on (`config.code_error` is not zero). It is 0 for a
+    response all of whose executed calls ended "ok", a response without calls included.
     """
     if grade.correct is None:
         return None

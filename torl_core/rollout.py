@@ -188,7 +188,9 @@ async def _drive(
             break
         asked = perf_counter()
         if isinstance(request, Generate):
-            answer = await engine.generate(request, replace(sampling, seed=_seed(sampling.seed, trajectory_id, turn)))
+            answer = await engine.generate(
+                request, replace(sampling, seed=generation_seed(sampling.seed, trajectory_id, turn))
+            )
             generate_s += perf_counter() - asked
             turn += 1
         else:
@@ -198,8 +200,8 @@ async def _drive(
     return replace(trajectory, timing=Timing(generate_s, execute_s, perf_counter() - started))
 
 
-def _seed(seed: int | None, trajectory_id: str, turn: int) -> int | None:
-    """A seed of one generation: stable over processes and machines, below 2**63 as every engine accepts."""
+def generation_seed(seed: int | None, trajectory_id: str, turn: int) -> int | None:
+    """The seed of the `turn`-th generation: stable over processes and machines, below 2**63 as every engine accepts."""
     if seed is None:
         return None
     digest = hashlib.sha256(f"{seed}/{trajectory_id}/{turn}".encode()).digest()

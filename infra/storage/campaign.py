@@ -110,6 +110,11 @@ class EvaluationManifest:
 Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest)
 
 
+_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (StepManifest, EvaluationManifest)
+}
+
+
 def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
     """Raises StoreError when the manifest is damaged or from a newer version."""
     value = store.read_json(key)
@@ -120,7 +125,8 @@ def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
                 f"This version of torl reads manifests up to version {MANIFEST_SCHEMA}",
                 "Install the torl that wrote it, or a newer one",
             )
-        return TypeAdapter(kind).validate_python(value)
+        manifest: Manifest = _ADAPTERS[kind].validate_python(value)
+        return manifest
     except (ValidationError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.uri_of(key)} is not a manifest ({error})", "Manifests are written whole", "Restore the file"
@@ -193,15 +199,20 @@ class CampaignStore:
         Raises ConfigError, naming each changed setting, if the name was started with others that decide its results.
         """
         key = f"{self._home()}/config.json"
-        if self.store.exists(key):
-            if changed := _differences(self._stored_config(key).deciding(), config.deciding()):
-                raise ConfigError(
-                    f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
-                    + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
-                    "The same name resumes the same campaign",
-                    "Choose another name, or restore the settings",
-                )
+        before = self._stored_config(key) if self.store.exists(key) else config
+        if changed := _differences(before.deciding(), config.deciding()):
+            raise ConfigError(
+                f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
+                + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
+                "The same name resumes the same campaign",
+                "Choose another name, or restore the settings",
+            )
         self.store.write_json(key, config.model_dump(mode="json"))
+
+    def config(self) -> dict[str, Any] | None:
+        """As it was recorded, by whatever version of torl."""
+        key = f"{self._home()}/config.json"
+        return dict(self.store.read_json(key)) if self.store.exists(key) else None
 
     def _stored_config(self, key: str) -> CampaignConfig:
         try:
@@ -278,7 +289,7 @@ class CampaignStore:
         return max((int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json")), default=0)
 
     def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
-        self.store.write_json(key, TypeAdapter(kind).dump_python(manifest, mode="json"), once=True)
+        self.store.write_json(key, _ADAPTERS[kind].dump_python(manifest, mode="json"), once=True)
 
 
 def campaigns(store: Store) -> list[CampaignStore]:

@@ -219,7 +219,7 @@ _MARK = "\x00"
 
 
 def text_features(model_texts: Sequence[str]) -> dict[str, Any]:
-    """Of the segments the model wrote: how many code blocks, and whether one was closed before the last box outside code.
+    """Of the model's segments: how many code blocks, and whether one was closed before the last box outside code.
 
     The second is None without a code block or without a box.
     """

@@ -26,9 +26,9 @@ from torl_core.codec import HfCodec, load_codec
 from torl_core.config import EngineConfig, RolloutConfig, SandboxConfig, ToolConfig
 from torl_core.prompts import make_prompt
 from torl_core.protocols import Codec, Execute, Generate, Generated, Sampling
-from torl_core.rollout import Attempt, episode, roll_out
+from torl_core.rollout import Attempt, episode, generation_seed, roll_out
 from torl_core.toy.problems import toy_problems
-from torl_core.types import ToolCall, Trajectory
+from torl_core.types import Finish, ToolCall, Trajectory
 
 SAMPLES = 16
 LATENCIES_S = (0.0, 0.1, 0.3)
@@ -36,7 +36,7 @@ CODE = "\n```python\nprint(6 * 7)\n```\n```output"
 
 
 class SimulatedEngine:
-    """Continuous batching without a model: up to `slots` sequences advance by one token every `step_s`, first come first.
+    """Continuous batching without a model: up to `slots` sequences, first come, advance by a token every `step_s`.
 
     Responses are drawn from the request's seed: thinking of log-normal length, then (most of the time, where a stop
     string allows it) a call, otherwise end-of-text.
@@ -58,7 +58,7 @@ class SimulatedEngine:
         if self._clock is None or self._clock.done():
             self._clock = asyncio.create_task(self._tick())
         await done
-        finish = "length" if len(token_ids) == request.max_new_tokens else "stop" if calls else "end"
+        finish: Finish = "length" if len(token_ids) == request.max_new_tokens else "stop" if calls else "end"
         return Generated(token_ids, (-1.0,) * len(token_ids), finish, 0)
 
     async def _tick(self) -> None:
@@ -127,9 +127,9 @@ async def roll_out_in_waves(
             done[i] = ended.value
 
     async def generate(i: int, request: Generate) -> Generated:
-        draw = random.Random(f"{attempts[i].trajectory_id}/{turns[i]}").getrandbits(62)
+        seed = generation_seed(sampling.seed, attempts[i].trajectory_id, turns[i])
         turns[i] += 1
-        return await engine.generate(request, replace(sampling, seed=draw))
+        return await engine.generate(request, replace(sampling, seed=seed))
 
     while waiting:
         wave = [(i, r) for i, r in waiting.items() if isinstance(r, Generate)]
@@ -200,7 +200,7 @@ def table(
     model_tokens = sum(sum(t.loss_mask) for t in sampled) / len(sampled)
     calls = sum(len(t.tool_calls) for t in sampled) / len(sampled)
     lines = [
-        f"{episodes} episodes, {engine} engine, {model_tokens:.0f} sampled tokens and {calls:.2f} calls each on average, "
+        f"{episodes} episodes, {engine} engine, on average {model_tokens:.0f} sampled tokens and {calls:.2f} calls, "
         f"median of {repeats}:",
         "",
         "| tool latency | streaming | cost | wave-synchronous | cost |",
@@ -218,7 +218,7 @@ def table(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=["simulated", "vllm"], default="simulated")
-    parser.add_argument("--problems", type=int, default=64, help=f"each is sampled {SAMPLES} times")
+    parser.add_argument("--problems", type=int, default=32, help=f"each is sampled {SAMPLES} times")
     parser.add_argument("--max-new-tokens", type=int, default=None, help="1024 simulated, 64 with vLLM")
     parser.add_argument("--calls", type=int, default=1, help="C")
     parser.add_argument("--repeats", type=int, default=3)

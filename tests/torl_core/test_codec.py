@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.torl_core.tokenizers_for_tests import END, IM_END, build_tokenizer
+from tests.torl_core.episode_kit import END, IM_END, build_tokenizer
 from torl_core.codec import HfCodec, load_codec
 from torl_core.errors import DataError
 
@@ -93,7 +93,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path, model_type: str) -> None:
     # For qwen2, transformers itself would go on with an empty vocabulary.
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-    with pytest.raises(DataError, match=r"tokenizer.*copy tokenizer\.json"):
+    with pytest.raises(DataError, match=r"tokenizer.*Copy tokenizer\.json"):
         load_codec(tmp_path)
 
 

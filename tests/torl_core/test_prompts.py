@@ -1,6 +1,6 @@
 import pytest
 
-from tests.torl_core.tokenizers_for_tests import END, build_tokenizer
+from tests.torl_core.episode_kit import END, build_tokenizer
 from torl_core.codec import HfCodec
 from torl_core.errors import ConfigError
 from torl_core.prompts import TEMPLATES, make_prompt

@@ -11,45 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.torl_core.tokenizers_for_tests import END, IM_END, build_tokenizer
-from torl_core.codec import HfCodec
+from tests.torl_core.episode_kit import (
+    ATTEMPT,
+    BLOCK,
+    CODEC,
+    END,
+    IM_END,
+    PROMPT,
+    answer,
+    generated,
+    ran,
+    texts,
+)
 from torl_core.config import RolloutConfig, ToolConfig
 from torl_core.errors import ConfigError, EngineError, SandboxUnavailable
 from torl_core.protocols import Execute, Generate, Generated, Sampling
 from torl_core.rollout import Attempt, episode, roll_out
 from torl_core.tool_calls import framed, observation
-from torl_core.types import CallStatus, Prompt, TokenIds, ToolCall, Trajectory
-
-CODEC = HfCodec(build_tokenizer())
-PROMPT = Prompt("p1", "short", CODEC.encode("User: 1 + 1?\nAssistant:"))
-ATTEMPT = Attempt(PROMPT, "t1", "g1")
-BLOCK = "```python\nprint(1 + 1)\n```\n"
-
-
-def generated(*parts: str | int, finish: Any = None, version: int = 0) -> Generated:
-    """What an engine returns: text is encoded, numbers are tokens as they are; log-probabilities -1, -2, ..."""
-    ids = tuple(i for part in parts for i in (CODEC.encode(part) if isinstance(part, str) else (part,)))
-    finish = finish or ("end" if ids[-1] in CODEC.end_token_ids else "stop")
-    return Generated(ids, tuple(-1.0 - n for n in range(len(ids))), finish, version)
-
-
-def ran(stdout: str, status: CallStatus = "ok", stderr: str = "") -> ToolCall:
-    return ToolCall("print(1 + 1)", status, stdout, stderr, 0.01)
-
-
-def answer(*answers: Generated | ToolCall, calls: int = 1, budget: int = 1000) -> tuple[list[Any], Trajectory]:
-    """Play one episode against given answers; returns its requests and the trajectory. All answers must be used."""
-    steps = episode(ATTEMPT, ToolConfig(max_calls=calls), budget, CODEC)
-    requests: list[Any] = [next(steps)]
-    requests.extend(steps.send(one) for one in answers[:-1])
-    with pytest.raises(StopIteration) as ended:
-        steps.send(answers[-1])
-    return requests, ended.value.value
-
-
-def texts(trajectory: Trajectory) -> list[tuple[str, str]]:
-    return [(s.author, CODEC.decode(s.token_ids)) for s in trajectory.segments]
-
+from torl_core.types import Prompt, TokenIds, ToolCall, Trajectory
 
 # one rule a test
 

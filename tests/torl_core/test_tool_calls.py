@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.torl_core.tokenizers_for_tests import build_tokenizer
+from tests.torl_core.episode_kit import build_tokenizer
 from torl_core.codec import HfCodec
 from torl_core.config import ToolConfig
 from torl_core.tool_calls import call_end, code_blocks, framed, last_error_line, observation, requested_code, shorten

@@ -1,4 +1,4 @@
-"""Grading: which text is graded (`extract`), what counts as the same answer (`equivalence`), in killable workers (`workers`)."""
+"""Which text is graded (`extract`), what is the same answer (`equivalence`), in killable processes (`workers`)."""
 
 from torl_core.grading.extract import last_boxed, prose, prose_of_segments
 from torl_core.grading.workers import Grader, open_grader

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
-from torl_core.grading.expression import Call, Expr, Number, Symbol, evaluate, symbols
+from torl_core.grading.expression import Call, Expr, Number, Symbol, symbols
 from torl_core.grading.structure import (
     Answer,
     Assignment,
@@ -21,7 +22,7 @@ from torl_core.grading.structure import (
     Words,
     marked,
 )
-from torl_core.grading.values import difference, proportional, real_value, same_value
+from torl_core.grading.values import difference, evaluate, proportional, real_value, same_value
 
 Piece = tuple[Expr, bool, Expr, bool]
 """An interval: lower end, whether it belongs, upper end, whether it belongs."""
@@ -29,10 +30,11 @@ Piece = tuple[Expr, bool, Expr, bool]
 _INFINITY = Symbol("\\infty")
 _MINUS_INFINITY = Call("neg", (_INFINITY,))
 _BRACKETS = frozenset(["()", "[]", "(]", "[)"])
+_RADIANS = "rad^1"
 
 
 def same(gold: Answer, answer: Answer) -> bool:
-    """Symmetric, but for the domain of scalar identities (the gold's) and a bare gold below one against a percentage."""
+    """Symmetric but for two things: identities hold on the gold's domain; a bare gold below one is no percentage."""
     if isinstance(gold, Assignment) or isinstance(answer, Assignment):
         return _same_assignment(gold, answer)
     gold, answer = _single(gold), _single(answer)
@@ -82,6 +84,8 @@ def _same_scalar(gold: Scalar, answer: Scalar) -> bool:
     if {gold.mark, answer.mark} == {"%", "\\degree"}:
         return False
     by_value = same_value(marked(gold), marked(answer))
+    if _RADIANS in (gold.unit, answer.unit):
+        return by_value
     return by_value or (_mark_may_be_missing(gold) and same_value(gold.tree, answer.tree))
 
 
@@ -152,13 +156,13 @@ def _same_group(gold: Group, answer: Group) -> bool:
         return _same_in_any_order(gold.items, answer.items)
     if kinds <= {"list", "set", "[]"} and len(gold.items) > 2:
         return _same_in_any_order(gold.items, answer.items)
-    if kinds in ({"()"}, {"()", "list"}, {"[]"}):
+    if kinds in ({"()"}, {"()", "list"}, {"[]"}) or (kinds == {"()", "[]"} and len(gold.items) > 2):
         return _same_in_order(gold.items, answer.items)
     return False
 
 
 def _same_region(gold: Answer, answer: Answer) -> bool:
-    """Sets of real numbers, whether written as intervals, unions, inequalities or the real numbers without some points."""
+    """Sets of real numbers, written as intervals, unions, inequalities or the real numbers without some points."""
     if isinstance(gold, Inequality) and isinstance(answer, Inequality):
         left, right = _subject(gold), _subject(answer)
         if left is None or right is None:
@@ -214,10 +218,15 @@ def _pieces(answer: Answer) -> list[Piece] | None:
 
 
 def _bounded_by(relation: Inequality) -> list[Piece] | None:
+    closed = [op == "\\leq" for op in relation.ops]
+    match relation:
+        case Inequality(sides=(Call(op="abs", args=(Symbol(),)), bound), ops=("<" | "\\leq",)):
+            return [(Call("neg", (bound,)), closed[0], bound, closed[0])]
+        case Inequality(sides=(bound, Call(op="abs", args=(Symbol(),))), ops=("<" | "\\leq",)):
+            return [(_MINUS_INFINITY, False, Call("neg", (bound,)), closed[0]), (bound, closed[0], _INFINITY, False)]
     subject = _subject(relation)
     if subject is None:
         return None
-    closed = [op == "\\leq" for op in relation.ops]
     if len(relation.sides) == 3:
         return [(relation.sides[0], closed[0], relation.sides[2], closed[1])]
     if len(relation.sides) != 2:
@@ -233,7 +242,7 @@ def _bounded_by(relation: Inequality) -> list[Piece] | None:
 def _around(points: Sequence[Expr]) -> list[Piece]:
     """The open intervals between the removed points."""
     ends = [_MINUS_INFINITY, *sorted(points, key=real_value), _INFINITY]
-    return [(low, False, high, False) for low, high in zip(ends, ends[1:], strict=False)]
+    return [(low, False, high, False) for low, high in itertools.pairwise(ends)]
 
 
 def _same_piece(gold: Piece, answer: Piece) -> bool:

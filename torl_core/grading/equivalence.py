@@ -5,8 +5,8 @@ is not, which is why `equivalent` runs in a process that can be killed (`torl_co
 answer sheet leaves a choice:
 
 - A unit or degree sign may be missing on either side; two different units are two different answers.
-- `50\%` is `50` (the question asked for percent) and `0.5` (its value); nothing is ever multiplied by 100 without a sign.
-  A bare gold below one is taken by value alone, so `0.5\%` is not `0.5`.
+- `50\%` is `50` (the question asked for percent) and `0.5` (its value); without a sign nothing is multiplied by 100. A
+  bare gold below one is taken by value alone, so `0.5\%` is not `0.5`.
 - A bare list has no order; parentheses have. Braces have none. Counts must agree.
 - `x = 5` is `5`. Two equations agree when they differ by a non-zero constant factor.
 - A numeral with a base subscript is never one without.
@@ -18,14 +18,15 @@ import re
 from fractions import Fraction
 
 from torl_core.grading.compare import same
-from torl_core.grading.expression import TooLarge, Undefined, Unreadable, number
+from torl_core.grading.expression import number
 from torl_core.grading.normalise import WORDS, Tokens, refusal, tokens
 from torl_core.grading.structure import Answer, readings
+from torl_core.grading.values import TooLarge, Undefined
 from torl_core.types import Grade
 
-_NUMERAL = re.compile(r"([+-]?)\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)")
+_NUMERAL = re.compile(r"([+-]?)\s*(\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)")
 _RUNAWAY = frozenset(["\\sum", "\\prod", "\\int", "\\iint", "\\oint", "\\lim"])
-_SIZE = re.compile(r"\d{5,}|!|\^[^^]*\^")
+_SIZE = re.compile(r"\d{5,}|!|\^\s*(?:\{[^{}]*|\w\s*)\^")
 
 
 def quick(gold: str, answer: str | None) -> Grade | None:
@@ -46,17 +47,16 @@ def quick(gold: str, answer: str | None) -> Grade | None:
 
 
 def _plain_number(text: str) -> Fraction | None:
-    """The value of a lone decimal numeral. A group like `1,234` may be a list, so it is left to later stages when it stands
-    against anything but a numeral."""
+    """The value of a lone decimal numeral, thousands separated or not."""
     match = _NUMERAL.fullmatch(text.strip().strip("$").strip())
     if not match or len(match.group(2)) > 400:
         return None
-    value = number(match.group(2))
+    value = number(match.group(2).replace(" ", ""))
     return -value if match.group(1) == "-" else value
 
 
 def equivalent(gold: str, answer: str | None) -> Grade:
-    """The verdict on `answer`, the content of the box. `correct` is never None here: only a killed worker leaves that open."""
+    """The verdict on `answer`, the content of the box. `correct` is a bool: only a killed worker leaves it open."""
     if verdict := quick(gold, answer):
         return verdict
     assert answer is not None
@@ -107,6 +107,8 @@ def _last_resort(gold: str, answer: str, spelled: Tokens, written: Tokens) -> Gr
     """math-verify, where neither side is prose and both have as many parts."""
     if any(token.startswith(WORDS) for token in (*spelled, *written)):
         return Grade(False, answer, "words: different")
+    if "\\ldots" in written:
+        return Grade(False, answer, "structure: an answer that trails off")
     if spelled.count(",") != written.count(","):
         return Grade(False, answer, "structure: a different number of parts")
     if refusal(gold) or _SIZE.search(gold) or _SIZE.search(answer):
@@ -114,8 +116,13 @@ def _last_resort(gold: str, answer: str, spelled: Tokens, written: Tokens) -> Gr
     return Grade(_math_verify(gold, answer), answer, "math-verify")
 
 
+def warm() -> None:
+    """Import math-verify and build its parser's tables: about a second, once a process."""
+    _math_verify("x", "y")
+
+
 def _math_verify(gold: str, answer: str) -> bool:
-    """math-verify's verdict without its signal-based time limits. Only LaTeX is parsed: its other parser evaluates text."""
+    """math-verify's verdict, without its signal-based limits and its plain-text parser, which evaluates text."""
     from math_verify import LatexExtractionConfig, parse, verify
 
     latex = [LatexExtractionConfig()]

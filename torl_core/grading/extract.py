@@ -13,8 +13,8 @@ _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOT
 def prose(text: str) -> str:
     """`text` without its fenced blocks, whether closed or not.
 
-    A fence line that carries an info word inside a block (```` ```output ```` right under code) ends that block and opens
-    the next one. Text that closes a fence and goes on (```` ```So the answer is ````) is prose from there on.
+    A fence line with an info word inside a block (```` ```output ```` right under code) ends that block and opens the
+    next one. Text that closes a fence and goes on (```` ```So the answer is ````) is prose from there on.
     """
     kept: list[str] = []
     inside = False
@@ -47,20 +47,21 @@ def last_boxed(text: str) -> str | None:
     None when there is no box, or the last one never closes or has no braces. Escaped braces do not count, and
     neither does `\\boxed`, a line break in front of a word.
     """
-    boxes: list[tuple[int, str | None]] = []
+    boxes: list[tuple[int, int, int]] = []  # start, content, end; end -1: never closed, or no braces
     open_braces: list[tuple[int, int] | None] = []
     for token in _BOX_TOKEN.finditer(text):
         lexeme = token.group()
         if token.group(1):
             open_braces.append((token.start(), token.end()))
         elif token.group(1) == "":
-            boxes.append((token.start(), None))
+            boxes.append((token.start(), token.end(), -1))
         elif lexeme == "{":
             open_braces.append(None)
         elif lexeme == "}" and open_braces and (box := open_braces.pop()):
             start, content = box
             while boxes and boxes[-1][0] > start:
                 boxes.pop()
-            boxes.append((start, text[content : token.start()]))
-    boxes += [(box[0], None) for box in open_braces if box]
-    return max(boxes, key=lambda box: box[0])[1] if boxes else None
+            boxes.append((start, content, token.start()))
+    boxes += [(*box, -1) for box in open_braces if box]
+    _, content, end = max(boxes, default=(0, 0, -1))
+    return text[content:end] if end >= 0 else None

@@ -1,7 +1,7 @@
-r"""From the spelling of an answer to tokens: one spelling for each thing LaTeX, plain text and Unicode write differently.
+r"""From the spelling of an answer to tokens: one spelling for what LaTeX, plain text and Unicode write differently.
 
-A token is a number (`12`, `0.5`), one letter (`x`), a command (`\frac`), a symbol (`+`), or a run of words (`\text:square
-feet`). Two answers with the same tokens are the same answer. Nothing here computes anything.
+A token is a number (`12`, `0.5`), one letter (`x`), a command (`\frac`), a symbol (`+`), or a run of words
+(`\text:square feet`). Two answers with the same tokens are the same answer. Nothing here computes anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORDS = "\\text:"
 Tokens = tuple[str, ...]
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh ln log lg exp".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh ln log lg exp".split()  # noqa: SIM905
 )
 _PLAIN_COMMANDS = FUNCTIONS | {"sqrt", "pi", "infty", "cup", "theta", "alpha", "beta", "gamma", "lambda", "phi"}
 _PLAIN_ALIASES = {
@@ -52,13 +52,19 @@ _COMMAND_ALIASES = {
 }  # fmt: skip
 _INVISIBLE = re.compile(
     r"\\(?:left|right|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|[bB]igg?[lrm]?|nonumber|strut|boldsymbol"
-    r"|mathbf|mathit|bf|rm|it)(?![a-zA-Z])(?:(?<=left)\s*\.|(?<=right)\s*\.)?|\\phantom\s*(?:\{[^{}]*\}|.)|\\hline|\\label\{[^{}]*\}"
+    r"|mathbf|mathit|bf|rm|it)(?![a-zA-Z])(?:(?<=left)\s*\.|(?<=right)\s*\.)?|\\phantom\s*(?:\{[^{}]*\}|.)|\\(?:hline|underline)(?![a-zA-Z])"
+    r"|\\(?:label|color|textcolor)\s*\{[^{}]*\}"
 )
 _SPACES = re.compile(r"(?P<row>\\\\)|\\(?:quad|qquad|thinspace|enspace|space|hfill|,|;|:|!|>| |\n)|~|&nbsp;")
-_THIN_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[!,;:]\s*|\\ )(?=\d{3}(?!\d))|(?<=\d),\\!(?=\d)|(?<=\d)\{,\}(?=\d)")
+_THIN_THOUSANDS = re.compile(
+    r"(?<=\d)(?:\{,\s*\}|,?\\[!,;:]\s*|\\ )(?=\d{3}(?!\d))|(?<=\d),\\!(?=\d)|(?<=\d)\{,\}(?=\d)"
+)
 _TEXT = re.compile(
     r"\\(?:text|mbox|hbox|textrm|textbf|textit|textnormal|mathrm|textsf|texttt|operatorname\*?)\s*\{([^{}]*)\}"
 )
+_LETTER_UNIT = re.compile(r"[msghL](?:/[msh])?(?:\^?\d)?")
+_ROW_GAP = re.compile(r"(\\\\)\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
+_PHRASE = re.compile(r"[A-Za-z][A-Za-z'-]*(?: +[A-Za-z'-]+)+\.?")
 _DEGREE = re.compile(
     r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\}|\\degree|\{\s*\\degree\s*\}|o(?![a-zA-Z]))|\\circ(?![a-zA-Z])"
 )
@@ -90,6 +96,9 @@ def refusal(text: str) -> str | None:
 
 def tokens(text: str) -> Tokens:
     """The tokens of one answer. Total: what has no meaning becomes tokens too."""
+    if _PHRASE.fullmatch(text.strip()) and _is_prose(text):
+        text = f"\\text{{{text}}}"
+    text = _ROW_GAP.sub(r"\1", text)
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", text).translate(_UNICODE)
     text = unicodedata.normalize("NFKC", text)
     text = _THIN_THOUSANDS.sub("", text)
@@ -103,10 +112,19 @@ def tokens(text: str) -> Tokens:
     return _strip(found)
 
 
+def _is_prose(phrase: str) -> bool:
+    """Whether bare words are a sentence rather than plain-text mathematics like `sin x` or `x and y`."""
+    words = phrase.strip(" .").split()
+    return any(len(word) > 2 for word in words) and not any(
+        word in _PLAIN_COMMANDS or word in _PLAIN_ALIASES or word in ("and", "or") for word in words
+    )
+
+
 def _inline_text(content: str) -> str:
     """Mathematics that was merely set upright stays mathematics; words become one token, ended by a backslash."""
     content = content.replace("\\", " ").strip()
-    return f" {content} " if not re.search(r"[a-zA-Z]{2}", content) else f" {WORDS}{content}\\"
+    mathematics = not re.search(r"[a-zA-Z]{2}", content) and not _LETTER_UNIT.fullmatch(content)
+    return f" {content} " if mathematics else f" {WORDS}{content}\\"
 
 
 def _canonical(lexeme: str) -> list[str]:
@@ -137,12 +155,19 @@ def _letters(run: str) -> list[str]:
 
 
 _SHORT_WORDS = frozenset(
-    "cm mm km kg mg mL ml ft in mph km hr hrs min sec mi lb lbs oz yd sq cu no nan NaN None yes Yes No".split()
+    "cm mm km kg mg mL ml ft in mph hr hrs min sec mi lb lbs oz yd sq cu no nan NaN None yes Yes No".split()  # noqa: SIM905
 )
 
 
+_PHRASES = {
+    "infinity": "\\infty", "degree": "\\degree", "degrees": "\\degree", "percent": "%", "per cent": "%",
+    "all real numbers": "\\reals", "all reals": "\\reals", "real numbers": "\\reals", "empty set": "\\emptyset",
+    "the empty set": "\\emptyset",
+}  # fmt: skip
+
+
 def _words(content: str) -> list[str]:
-    """Words of a text: `and`, `or` and punctuation separate, everything else is one token in lower case, once a word."""
+    """Tokens of a text: `and`, `or` and punctuation separate; what stands between is one token, in lower case."""
     out: list[str] = []
     for part in re.findall(r"[,;:]|\band\b|\bor\b|\d+(?:\.\d+)?|(?:(?!\band\b|\bor\b)[^,;:\d])+", content):
         word = " ".join(part.split()).strip(". ")
@@ -150,12 +175,8 @@ def _words(content: str) -> list[str]:
             out.append(WORDS + part.strip())
         elif re.fullmatch(r"\(?[A-Z]\)?", word):
             out += list(word)
-        elif word.casefold() in ("infinity",):
-            out.append("\\infty")
-        elif word.casefold() in ("degree", "degrees"):
-            out.append("\\degree")
-        elif word.casefold() in ("percent", "per cent"):
-            out.append("%")
+        elif word.casefold() in _PHRASES:
+            out.append(_PHRASES[word.casefold()])
         elif word.isascii() and word in FUNCTIONS | {"sqrt", "pi"}:
             out.append(f"\\{word}")
         elif re.fullmatch(r"[,;:\d.]+", word):
@@ -170,7 +191,7 @@ def _strip(found: list[str]) -> Tokens:
     changed = True
     while changed and found:
         changed = True
-        if found[-1] in (".", ",", ";", "\\\\") or (found[-1] == ":" and len(found) > 1):
+        if found[-1] in (".", ",", ";", "\\", "\\\\") or (found[-1] == ":" and len(found) > 1):
             found = found[:-1]
         elif found[0] in ("\\boxed", "\\fbox", "\\approx", "="):
             found = found[1:]
@@ -182,7 +203,7 @@ def _strip(found: list[str]) -> Tokens:
 
 
 def _unbrace(found: list[str]) -> Tokens:
-    """Without braces around a single token where TeX does not need them, so `x^{2}` is `x^2`; but `\\frac{12}{5}` keeps them."""
+    r"""Without braces around a single token where TeX needs none: `x^{2}` is `x^2`, but `\frac{12}{5}` keeps them."""
     out: list[str] = []
     for i, token in enumerate(found):
         inner = i >= 2 and found[i - 2] == "{" and token == "}" and found[i - 1] not in "{}"

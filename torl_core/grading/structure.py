@@ -1,4 +1,4 @@
-r"""The shape of an answer: scalar, list, tuple or interval, set of numbers, matrix, equation, inequality, numeral in a base.
+r"""The shape of an answer: scalar, list, tuple, interval or other set, matrix, equation, inequality, numeral in a base.
 
 `readings` turns tokens into shapes. An answer whose spelling is ambiguous (`1,234`) has more than one reading.
 """
@@ -94,7 +94,7 @@ Answer = Scalar | Words | Group | Union | Except | Matrix | Assignment | Equatio
 _RISING = {"<": "<", "\\leq": "\\leq", ">": "<", "\\geq": "\\leq", "\\neq": "\\neq"}
 _RELATIONS = frozenset(_RISING)
 _BRACKETS = frozenset(["()", "[]", "(]", "[)"])
-_NUMERALS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMERALS = "zero one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
 _CHOICES = frozenset("ABCDEFGHIJ")
 
 
@@ -238,6 +238,8 @@ def _enclosed(tokens: Tokens) -> Answer | None:
         return _set(inner)
     if kind == "\\langle\\rangle":
         kind = "()"
+    if kind in ("()", "[]") and inner and inner[0].startswith("\\begin{"):
+        return _matrix(inner)
     items = _split(inner, (",", ";")) if kind in _BRACKETS else None
     if items:
         return Group(kind, tuple(_expanded(items)))
@@ -290,7 +292,9 @@ def _membership(tokens: Tokens) -> Answer | None:
 
 
 def _is_name(tokens: Tokens) -> bool:
-    r"""Whether this can stand left of a definition: `x`, `AB`, `a_1`, `f(x)`, `(x,y)`, `\text{area}`; never a number alone."""
+    r"""Whether this can stand left of a definition: `x`, `AB`, `a_1`, `f(x)`, `(x,y)`, `\text{area}`."""
+    if tokens[1:6] == ("^", "{", "-", "1", "}"):  # f^{-1}(x)
+        tokens = (tokens[0], *tokens[6:])
     allowed = all(
         token.startswith(WORDS)
         or token in ("(", ")", "{", "}", "_", ",", "'", "\\angle", "\\triangle")
@@ -373,6 +377,8 @@ def _ratio(tokens: Tokens) -> Answer | None:
 
 
 def _scalar(tokens: Tokens) -> Scalar:
+    if not tokens:
+        raise Unreadable("nothing")
     if tokens == ("\\reals",):
         return Scalar(Symbol("\\reals"))
     name: str | None = None

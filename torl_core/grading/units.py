@@ -8,13 +8,15 @@ _NAMES = {
     "mm": "millimeter millimeters millimetre millimetres", "cm": "centimeter centimeters centimetre centimetres",
     "m": "meter meters metre metres", "km": "kilometer kilometers kilometre kilometres",
     "in": "inch inches", "ft": "foot feet", "yd": "yard yards", "mi": "mile miles",
-    "mg": "milligram milligrams", "g": "gram grams", "kg": "kilogram kilograms", "lb": "lbs pound pounds", "oz": "ounce ounces",
+    "mg": "milligram milligrams", "g": "gram grams", "kg": "kilogram kilograms",
+    "lb": "lbs pound pounds", "oz": "ounce ounces",
     "ml": "milliliter milliliters", "l": "liter liters litre litres", "gal": "gallon gallons",
-    "s": "sec secs second seconds", "min": "mins minute minutes", "h": "hr hrs hour hours", "day": "days", "week": "weeks",
-    "month": "months", "year": "years yr yrs", "dollar": "dollars usd", "cent": "cents", "euro": "euros", "pound sterling": "pounds",
-    "acre": "acres", "mph": "",
+    "s": "sec secs second seconds", "min": "mins minute minutes", "h": "hr hrs hour hours",
+    "day": "days", "week": "weeks",
+    "month": "months", "year": "years yr yrs", "dollar": "dollars usd", "cent": "cents",
+    "euro": "euros", "acre": "acres", "rad": "radian radians",
 }  # fmt: skip
-_CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in (name, *aliases.split())} | {"pounds": "lb"}
+_CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in (name, *aliases.split())}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
 

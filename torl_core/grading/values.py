@@ -1,20 +1,31 @@
-"""Whether two scalar trees have the same value: exactly where both are rational, else to 60 and 120 digits.
+"""Evaluation of scalar trees, exact where the value is rational, and whether two trees have the same value.
 
-Identities in variables are tested at fixed pseudo-random rational points (Schwartz-Zippel); where both trees are rational
-functions those tests are exact as well.
+Every intermediate size is bounded, so no tree can make evaluation run away. Values that are not rational are compared
+to 60 and 120 digits. Identities in variables are tested at fixed pseudo-random rational points (Schwartz-Zippel); where
+both sides are rational functions those tests are exact as well.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 
-from torl_core.grading.expression import Call, Expr, Undefined, Value, evaluate, mentions, symbols
+from torl_core.grading.expression import CONSTANTS, Call, Expr, Number, Symbol, mentions, symbols
 
+MAX_BITS = 100_000
+MAX_EXPONENT = 10_000
+MAX_ROOT_BITS = 4_000
+MAX_FACTORIAL = 5_000
+MAX_MAGNITUDE = 20
+"""Binary exponent of the largest argument of a transcendental function."""
+
+Value = Fraction | Any
+"""A Fraction, or an mpmath number where the value is not rational or not known to be."""
 MAX_SYMBOLS = 12
 ENOUGH_POINTS = 5
 _DIGITS = 60
@@ -22,8 +33,16 @@ _DIGITS = 60
 Point = Mapping[str, Value]
 
 
+class TooLarge(Exception):  # noqa: N818  (a verdict on an answer, not a failure)
+    """Evaluating this would take numbers beyond the bounds of this module."""
+
+
+class Undefined(Exception):  # noqa: N818
+    """Division by zero, a pole, or another value that does not exist."""
+
+
 def same_value(gold: Expr, answer: Expr) -> bool:
-    r"""Whether the two agree wherever `gold` is defined and real. A bare `\log` may mean base e or base 10, the same in both.
+    r"""Whether the two agree wherever `gold` is defined and real. A bare `\log` means base e or base 10, in both alike.
 
     Raises TooLarge, Undefined.
     """
@@ -114,7 +133,7 @@ def _points(names: frozenset[str]) -> Iterator[Point]:
 
 
 def _agree(pair: Callable[[], tuple[Value, Value]]) -> bool:
-    """Equality of two computed values: a true difference stays when the precision is doubled, a rounding error shrinks."""
+    """Equality of two computed values: a true difference stays when the precision doubles, a rounding error shrinks."""
     near, scale = _difference(pair, _DIGITS)
     if scale is None:
         return bool(near == 0)
@@ -136,3 +155,186 @@ def _difference(pair: Callable[[], tuple[Value, Value]], digits: int) -> tuple[A
 
 def difference(left: Expr, right: Expr) -> Expr:
     return Call("-", (left, right))
+
+
+def evaluate(tree: Expr, at: Mapping[str, Value], log_base: int | None = None) -> Value:
+    r"""The value at a point, under mpmath's current precision; `log_base` is what a bare `\log` means (None: e).
+
+    Raises TooLarge, Undefined.
+    """
+    if isinstance(tree, Number):
+        return tree.value
+    if isinstance(tree, Symbol):
+        return _constant(tree.name) if tree.name in CONSTANTS else at[tree.name]
+    args = [evaluate(arg, at, log_base) for arg in tree.args]
+    if tree.op == "log":
+        return _apply("log_base", [args[0], Fraction(log_base)]) if log_base else _apply("ln", args)
+    return _apply(tree.op, args)
+
+
+def _constant(name: str) -> Value:
+    if name == "\\infty":
+        raise Undefined("infinity is not a number")
+    return {"\\pi": mpmath.mp.pi, "e": mpmath.mp.e, "i": mpmath.mpc(0, 1)}[name] * 1
+
+
+def _apply(op: str, args: list[Value]) -> Value:
+    try:
+        value = _exact(op, args) if all(isinstance(arg, Fraction) for arg in args) else None
+        if value is None and op == "^":
+            value = _power(_real(args[0]), args[1])
+        elif value is None:
+            value = _NUMERIC[op](*[_real(arg) for arg in args])
+    except (ZeroDivisionError, ValueError, mpmath.libmp.NoConvergence) as error:
+        raise Undefined(op) from error
+    except KeyError as error:
+        raise Undefined(f"no operation {op}") from error
+    return _bounded(value)
+
+
+def _real(value: Value) -> Any:
+    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _bounded(value: Value) -> Value:
+    if isinstance(value, mpmath.mpc) and not value.imag:
+        value = value.real
+    if isinstance(value, Fraction):
+        if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
+            raise TooLarge("a number of too many digits")
+    elif not mpmath.isfinite(value):
+        raise Undefined("infinite")
+    elif value and abs(mpmath.mag(value)) > MAX_BITS:
+        raise TooLarge("a number of too large a magnitude")
+    return value
+
+
+def _exact(op: str, args: list[Fraction]) -> Fraction | None:
+    """The rational value, or None where it is not rational (or not rational for sure)."""
+    a = args[0]
+    match op:
+        case "neg":
+            return -a
+        case "+":
+            return a + args[1]
+        case "-":
+            return a - args[1]
+        case "*":
+            return a * args[1]
+        case "/":
+            return a / args[1]
+        case "abs":
+            return abs(a)
+        case "floor":
+            return Fraction(a.__floor__())
+        case "ceil":
+            return Fraction(a.__ceil__())
+        case "^":
+            return _exact_power(a, args[1])
+        case "root":
+            return _exact_power(a, 1 / args[1])
+        case "!" | "binom":
+            return _exact_count(op, args)
+    return None
+
+
+def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    if abs(exponent.numerator) > MAX_EXPONENT and abs(base) not in (0, 1):
+        raise TooLarge("an exponent")
+    if exponent.denominator > 1:
+        sign = -1 if base < 0 and exponent.denominator % 2 else 1
+        top, bottom = (_exact_root(part, exponent.denominator) for part in ((base * sign).numerator, base.denominator))
+        if top is None or bottom is None:
+            return None
+        base = Fraction(sign * top, bottom)
+    if (base.numerator.bit_length() + base.denominator.bit_length()) * abs(exponent.numerator) > 2 * MAX_BITS and abs(
+        base
+    ) != 1:
+        raise TooLarge("a power")
+    if base == -1:
+        return Fraction(-1 if exponent.numerator % 2 else 1)
+    return Fraction(1) if base == 1 else base**exponent.numerator
+
+
+def _exact_root(value: int, degree: int) -> int | None:
+    if value < 0 or degree > MAX_EXPONENT or value.bit_length() > MAX_ROOT_BITS:
+        return None
+    root = math.isqrt(value) if degree == 2 else _integer_root(value, degree)
+    return root if root**degree == value else None
+
+
+def _integer_root(value: int, degree: int) -> int:
+    """Floor of the degree-th root, by bisection on integers."""
+    low, high = 0, 1 << (value.bit_length() // degree + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**degree <= value else (low, middle - 1)
+    return low
+
+
+def _exact_count(op: str, args: list[Fraction]) -> Fraction | None:
+    if any(arg.denominator > 1 or arg < 0 for arg in args):
+        return None
+    if max(args) > MAX_FACTORIAL:
+        raise TooLarge("a factorial")
+    numbers = [arg.numerator for arg in args]
+    return Fraction(math.factorial(*numbers) if op == "!" else math.comb(*numbers))
+
+
+def _moderate(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, refusing arguments so large that evaluating it would need as many bits as they have magnitude."""
+
+    def checked(*args: Any) -> Any:
+        if any(arg and mpmath.mag(arg) > MAX_MAGNITUDE for arg in args):
+            raise TooLarge("the argument of a function")
+        return function(*args)
+
+    return checked
+
+
+def _power(base: Any, exponent: Value) -> Any:
+    """`base` is an mpmath number. A rational exponent keeps its parity, so odd roots of negative reals stay real."""
+    if abs(exponent) > MAX_EXPONENT:
+        raise TooLarge("an exponent")
+    if not base and mpmath.re(_real(exponent)) <= 0:
+        raise ZeroDivisionError
+    if not isinstance(exponent, Fraction):
+        return mpmath.power(base, exponent)
+    if isinstance(base, mpmath.mpf) and base < 0 and exponent.denominator > 1 and exponent.denominator % 2:
+        return (-1) ** exponent.numerator * mpmath.power(-base, _real(exponent))
+    return mpmath.power(base, exponent.numerator if exponent.denominator == 1 else _real(exponent))
+
+
+def _root(value: Any, degree: Any) -> Any:
+    whole = mpmath.isint(degree) and degree
+    return _power(value, Fraction(1, int(degree)) if whole else 1 / degree)
+
+
+_NUMERIC: dict[str, Callable[..., Any]] = {
+    "neg": lambda a: -a,
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "^": _power,
+    "root": _root,
+    "abs": abs,
+    "floor": mpmath.floor,
+    "ceil": mpmath.ceil,
+    "!": _moderate(mpmath.factorial),
+    "binom": _moderate(mpmath.binomial),
+    "ln": mpmath.log,
+    "lg": mpmath.log10,
+    "log_base": lambda a, b: mpmath.log(a) / mpmath.log(b),
+    "exp": _moderate(mpmath.exp),
+    "arcsin": mpmath.asin,
+    "arccos": mpmath.acos,
+    "arctan": mpmath.atan,
+    "arcsinh": mpmath.asinh,
+    "arccosh": mpmath.acosh,
+    "arctanh": mpmath.atanh,
+    **{
+        name: _moderate(getattr(mpmath, name))
+        for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
+    },
+}

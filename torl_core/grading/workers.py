@@ -1,7 +1,8 @@
-"""Grading in processes that can be killed. The wall limit is the parent's: SIGKILL and a new process, never a signal inside.
+"""Grading in processes that can be killed. The wall limit is the parent's: SIGKILL and a new process, no signal inside.
 
-A worker is a child started by exec with a clean environment. It reads one JSON line a job ({gold, answer}) and writes one JSON line
-a verdict ({correct, reason}); everything it is sent has passed the guards of `equivalence.quick`, which the parent runs itself.
+A worker is a child started by exec with a clean environment. It reads one JSON line a job ({gold, answer}) and writes
+one a verdict ({correct, reason}). What it is sent has passed the guards of `equivalence.quick`, which the parent runs
+itself. A worker dies with the thread that started it, the one of the event loop.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from torl_core.grading.ch
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-class _WorkerDied(Exception):
+class _WorkerDiedError(Exception):
     """The process ended in the middle of a job."""
 
 
@@ -47,7 +48,7 @@ class _Worker:
         worker = cls(process)
         try:
             line = await asyncio.wait_for(worker._line(), START_LIMIT_S)
-        except (_WorkerDied, TimeoutError) as error:
+        except (_WorkerDiedError, TimeoutError) as error:
             await worker.kill()
             raise _unavailable(f"a grading worker exited with {process.returncode} before it was ready") from error
         except asyncio.CancelledError:
@@ -63,7 +64,7 @@ class _Worker:
             self.process.stdin.write(job.encode() + b"\n")
             await self.process.stdin.drain()
         except ConnectionError as error:
-            raise _WorkerDied from error
+            raise _WorkerDiedError from error
         verdict = json.loads(await self._line())
         return bool(verdict["correct"]), str(verdict["reason"])
 
@@ -71,7 +72,7 @@ class _Worker:
         assert self.process.stdout
         line = await self.process.stdout.readline()
         if not line.endswith(b"\n"):
-            raise _WorkerDied
+            raise _WorkerDiedError
         return line
 
     async def kill(self) -> None:
@@ -138,7 +139,7 @@ class Grader:
                 await self._ended(worker)
                 worker = None
                 return Grade(None, answer, f"not judged within {self._wall_limit_s:g} s")
-            except _WorkerDied:
+            except _WorkerDiedError:
                 await self._ended(worker)
                 worker = None
             except BaseException:

@@ -103,7 +103,7 @@ class Outcome:
         return Outcome(*OUTCOME.unpack(message))
 
 
-def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int) -> ToolCall:
+def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int, jailed: bool) -> ToolCall:
     stdout, stdout_cut = files.read(files.stdout)
     stderr, stderr_cut = files.read(files.stderr)
     exit_code: int | None = os.waitstatus_to_exitcode(outcome.wait_status)
@@ -115,7 +115,7 @@ def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int) -> T
     elif outcome.ending == TIMED_OUT or (exit_code == -signal.SIGKILL and outcome.cpu_s >= cpu_limit_s - 0.5):
         exit_code, status = None, "timeout"
     else:
-        status = _status(exit_code or 0, stderr)
+        status = _status(exit_code or 0, stderr, jailed)
         exit_code = None if status == "memory" and exit_code == -signal.SIGKILL else exit_code
     return ToolCall(
         code=call.code,
@@ -130,11 +130,12 @@ def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int) -> T
     )
 
 
-def _status(exit_code: int, stderr: str) -> CallStatus:
-    """Nobody inside can send SIGKILL to a snippet's main process: one that came unasked is the kernel, out of memory."""
+def _status(exit_code: int, stderr: str, jailed: bool) -> CallStatus:
+    """Nobody in a jail can send SIGKILL to a snippet's main process: one that came unasked is the kernel's, which is out
+    of memory."""
     if exit_code == 0:
         return "ok"
-    if exit_code == -signal.SIGKILL:
+    if exit_code == -signal.SIGKILL and jailed:
         return "memory"
     if exit_code < 0:
         return "crash"

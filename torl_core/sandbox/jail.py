@@ -22,12 +22,13 @@ UNPRIVILEGED_ID = "65534"
 THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 """Set before numpy is imported: BLAS threads do not survive a fork."""
 PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
-START = "from torl_core.sandbox.inside.zygote import main; main({fd})"
+PROGRAM = "torl_core/sandbox/inside"
+START = "from torl_core.sandbox.inside.zygote import main; main({fd}, {jailed})"
 
 
 def command(fd: int, jailed: bool) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment that start a warm interpreter whose channel is the inherited descriptor `fd`."""
-    run = ["-B", "-s", "-c", START.format(fd=fd)]
+    run = ["-B", "-s", "-c", START.format(fd=fd, jailed=jailed)]
     if not jailed:
         folder = str(PROGRAM_FOLDER)
         return [sys.executable, *run], {**os.environ, **_environment(folder, (folder,))}
@@ -60,27 +61,34 @@ def _root() -> list[str]:
     words = ["--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", "--symlink", "/tmp", "/dev/shm"]
     for device in DEVICES:
         words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    for folder in _libraries():
-        words += _bind(folder, folder)
-    for path in SYSTEM_FILES:
-        words += ["--ro-bind-try", path, path]
-    return [*words, *_python(), *_packages(), *_program(), "--remount-ro", "/", "--chdir", "/"]
+    return [
+        *words,
+        *_libraries(),
+        *(word for path in map(Path, SYSTEM_FILES) if path.exists() for word in _bind(path, path)),
+        *_python(),
+        *_packages(),
+        *_bind(PROGRAM_FOLDER / PROGRAM, Path("/torl") / PROGRAM),
+        *("--remount-ro", "/", "--chdir", "/"),
+    ]
 
 
-def _libraries() -> list[Path]:
+def _libraries() -> list[str]:
     """Where the dynamic loader looks: the loader's own folder, and the multiarch folder where a system has one."""
     multiarch = sysconfig.get_config_var("MULTIARCH") or "none"
-    folders = []
+    words = []
     for base in map(Path, SYSTEM_LIBRARIES):
-        if not base.exists():
-            continue
         narrow = base / multiarch
-        folders.append(narrow if narrow.is_dir() else base)
-    return folders
+        if base.is_symlink():
+            words += ["--symlink", str(base.readlink()), str(base)]
+        elif base.is_dir():
+            words += _bind(narrow if narrow.is_dir() else base, narrow if narrow.is_dir() else base)
+    return words
 
 
 def _bind(source: Path, inside: Path) -> list[str]:
-    return ["--ro-bind", str(source.resolve()), str(inside)]
+    """The folders above it are made first: those bubblewrap makes by itself are closed to other users."""
+    above = [word for folder in reversed(inside.parents[:-1]) for word in ("--dir", str(folder))]
+    return [*above, "--ro-bind", str(source.resolve()), str(inside)]
 
 
 def _python_inside() -> str:
@@ -127,7 +135,3 @@ def _folder_of(package: str) -> Path:
         raise ModuleNotFoundError(f"{package} is not installed", name=package)
     return Path(spec.origin).parents[1]
 
-
-def _program() -> list[str]:
-    inside = "torl_core/sandbox/inside"
-    return _bind(PROGRAM_FOLDER / inside, Path("/torl") / inside)

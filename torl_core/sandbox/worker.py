@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -18,7 +19,8 @@ from torl_core.sandbox.call import Call, Files, Outcome
 from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Limits
 from torl_core.sandbox.inside.slot import READY
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 60.0
+BURIAL_TIMEOUT_S = 5.0
 CREDENTIALS = struct.Struct("3i")
 
 
@@ -149,15 +151,23 @@ class Worker:
         return os.pread(self._log, 4000, max(0, size - 4000)).decode(errors="replace").strip()
 
     async def close(self) -> None:
-        """Everything inside dies with the process: it is the jail's PID namespace."""
+        """Everything inside dies with the process, whose PID namespace it is; returns once it is gone."""
         self.alive = False
-        for slot in list(self.slots):
+        slots, self.slots = self.slots, set()
+        self.channel.close()  # its end: the interpreter leaves, and the kernel clears the namespace
+        await asyncio.shield(asyncio.to_thread(self._bury, [slot.pidfd for slot in slots]))
+        for slot in slots:
             slot.close()
-        self.slots.clear()
-        self.channel.close()
-        self.process.kill()
-        await asyncio.shield(asyncio.to_thread(self.process.wait))
         os.close(self._log)
+
+    def _bury(self, pidfds: list[int]) -> None:
+        try:
+            self.process.wait(BURIAL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pidfd in pidfds:
+            select.select([pidfd], [], [], BURIAL_TIMEOUT_S)
 
 
 async def _readable(sock: socket.socket) -> None:

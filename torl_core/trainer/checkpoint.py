@@ -1,7 +1,7 @@
 """Checkpoints on disk: a Hugging Face folder, and beside it the optimizer state.
 
-The optimizer folder does not depend on backend, ZeRO stage or number of ranks: `state.json` (format, updates so far) and
-one safetensors file per kind of state with whole float32 tensors by parameter name: `exp_avg`, `exp_avg_sq`, and
+The optimizer folder does not depend on backend, ZeRO stage or number of ranks: `state.json` (format, updates so far)
+and one safetensors file per kind of state with whole float32 tensors by parameter name: `exp_avg`, `exp_avg_sq`, and
 `masters` where the weights themselves are stored in less than float32. Nothing random takes part in training, so there
 is no RNG state.
 """

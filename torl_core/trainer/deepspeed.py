@@ -20,7 +20,7 @@ from typing import Any
 
 import torl_core
 from torl_core.config import AlgorithmConfig, TrainerConfig
-from torl_core.errors import ConfigError, LearnerError, TorlError
+from torl_core.errors import ConfigError, LearnerError
 from torl_core.packing import deal_rows
 from torl_core.protocols import UpdateStats
 from torl_core.types import Batch
@@ -50,7 +50,7 @@ class _Worker:
 class DeepSpeedLearner:
     """ZeRO 0 to 3 on `trainer.processes` ranks. Calls may come from any thread, one at a time.
 
-    After an error other than DataError the workers are gone; open another learner and load the last checkpoint.
+    After any error the workers are gone; open another learner and load the last checkpoint.
     """
 
     def __init__(self, trainer: TrainerConfig, algorithm: AlgorithmConfig, dtype: str, temperature: float) -> None:
@@ -100,41 +100,37 @@ class DeepSpeedLearner:
             worker.process.kill()
 
     def _call(self, verb: str, arguments: Sequence[tuple[Any, ...]]) -> Any:
-        """Have every rank do `verb` and return rank 0's result. An interrupted call leaves no worker behind it."""
+        """Have every rank do `verb` and return rank 0's result.
+
+        Any error, an interrupt too, ends the workers: the others may wait for the failed one inside a collective.
+        """
         with self._lock:
             if self._ended:
                 raise LearnerError(f"This learner has ended: {self._ended}", "An ended learner stays so", _REMEDY)
             try:
                 return self._exchange(verb, arguments)
-            except _Refused as refused:
-                if not isinstance(refused.error, LearnerError):
-                    raise refused.error from None
-                self._end(f"{verb} failed")
-                raise refused.error from None
-            except BaseException:
-                self._end(f"{verb} failed")
+            except BaseException as error:
+                self._end(f"{verb} failed with {type(error).__name__}")
                 raise
 
     def _exchange(self, verb: str, arguments: Sequence[tuple[Any, ...]]) -> Any:
-        answers: dict[int, Any] = {}
-        rank_of = {worker.link: rank for rank, worker in enumerate(self._workers)}
-        for link, rank in rank_of.items():
+        for rank, (worker, given) in enumerate(zip(self._workers, arguments, strict=True)):
             try:
-                link.send((verb, arguments[rank]))
+                worker.link.send((verb, given))
             except OSError:
                 raise self._died(rank, verb) from None
+        rank_of = {worker.link: rank for rank, worker in enumerate(self._workers)}
+        answers: dict[int, Any] = {}
         while len(answers) < len(rank_of):
             for link in wait([link for link, rank in rank_of.items() if rank not in answers]):
-                rank = rank_of[link]  # type: ignore[index]
+                assert isinstance(link, Connection)
+                rank = rank_of[link]
                 try:
-                    kind, answers[rank] = link.recv()  # type: ignore[union-attr]
+                    answers[rank], refusal = link.recv()
                 except (EOFError, OSError):
                     raise self._died(rank, verb) from None
-                if kind == "refused":
-                    answers[rank] = _Refused(answers[rank])
-        for answer in answers.values():
-            if isinstance(answer, _Refused):
-                raise answer
+                if refusal is not None:
+                    raise refusal
         return answers[0]
 
     def _died(self, rank: int, verb: str) -> LearnerError:
@@ -155,14 +151,6 @@ class DeepSpeedLearner:
 _REMEDY = "Open another learner and load the last checkpoint"
 
 
-class _Refused(Exception):
-    """A worker's own answer that it will not do this."""
-
-    def __init__(self, error: TorlError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 def _start(rank: int, threads: int, folder: Path) -> _Worker:
     """Start one rank from a thread of its own that lives as long as the rank.
 
@@ -171,7 +159,9 @@ def _start(rank: int, threads: int, folder: Path) -> _Worker:
     ours, theirs = socket.socketpair()
     stderr = folder / f"rank{rank}.log"
     home = os.pathsep.join([*_import_roots(), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    env = os.environ | {"PYTHONPATH": home, "OMP_NUM_THREADS": str(threads), "DEEPSPEED_LOG_LEVEL": "warning"}
+    # Threads that sleep at barriers: spinning ones starve each other as soon as an engine shares the cores.
+    tuning = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "DEEPSPEED_LOG_LEVEL": "warning"}
+    env = os.environ | tuning | {"PYTHONPATH": home}
     command = [sys.executable, "-m", "torl_core.trainer.rank", str(theirs.fileno()), str(os.getpid())]
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
 

@@ -57,7 +57,7 @@ class PackedPolicy(nn.Module):
 
 
 def attention_mask(segments: Tensor) -> Tensor:
-    """(B, 1, L, L) True where the query may see the key: same segment, not later. Padding sees padding: no empty row."""
+    """(B, 1, L, L) True where a query may see a key: same segment, not later. Padding sees padding: no empty row."""
     same = segments.unsqueeze(2) == segments.unsqueeze(1)
     return same.tril().unsqueeze(1)
 

@@ -1,7 +1,7 @@
 """One rank of the DeepSpeed learner: `python -m torl_core.trainer.rank FD PARENT_PID`, started by DeepSpeedLearner.
 
-It reads a Setup and then (verb, arguments) from the socket FD and answers each with ("ok", result) or ("refused", TorlError).
-Any other exception ends the process with its traceback on stderr, where the parent finds it.
+It reads a Setup and then (verb, arguments) from the socket FD and answers each with (result, None) or (None,
+TorlError). Any other exception ends the process with its traceback on stderr, where the parent finds it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def main() -> None:
         except EOFError:
             return
         try:
-            link.send(("ok", getattr(rank, verb)(*arguments)))
+            result = getattr(rank, verb)(*arguments)
         except TorlError as error:
-            link.send(("refused", error))
+            link.send((None, error))
+        else:
+            link.send((result, None))
 
 
 def _die_with(parent_pid: int) -> None:
@@ -65,8 +67,7 @@ class Rank:
 
     def __init__(self, setup: Setup) -> None:
         os.environ.update(RANK=str(setup.rank), LOCAL_RANK=str(setup.rank), WORLD_SIZE=str(setup.trainer.processes))
-        # Of DeepSpeed's compiled operators training would build just one, which only inference uses: build none, so that
-        # no compiler is needed.
+        # The only operator DeepSpeed would compile here is for inference: build none, so that no compiler is needed.
         deepspeed.ops.__compatible_ops__ = {}
         make_deterministic(setup.trainer.threads)
         gpu = torch.cuda.is_available()
@@ -157,8 +158,7 @@ class Rank:
         }
 
     def _create_optimizer_state(self) -> None:
-        """DeepSpeed makes the moments in its first step, so take one that changes nothing: no gradient, no learning rate."""
-
+        """DeepSpeed makes the moments in its first step: take one without gradient and learning rate, a no-op."""
         loss, _ = micro_batch_loss(self._engine, padding(1, 2), self._setup.algorithm, self._device)
         self._engine.backward(loss, scale_wrt_gas=False)
         for group in self._engine.optimizer.param_groups:
@@ -177,8 +177,13 @@ class Rank:
 
     def _whole(self, param: Tensor, kind: str) -> Tensor:
         if self._trainer.zero_stage == 0:
-            return param if kind == MASTERS else self._engine.basic_optimizer.state[param][kind]
-        return safe_get_full_fp32_param(param) if kind == MASTERS else safe_get_full_optimizer_state(param, kind)
+            whole = param if kind == MASTERS else self._engine.basic_optimizer.state[param][kind]
+        elif kind == MASTERS:
+            whole = safe_get_full_fp32_param(param)
+        else:
+            whole = safe_get_full_optimizer_state(param, kind)
+        assert isinstance(whole, Tensor)
+        return whole
 
     def _set_state(self, kind: str, tensors: Iterator[tuple[str, Tensor]]) -> None:
         params = dict(self._model.named_parameters())

@@ -44,7 +44,7 @@ def make_deterministic(threads: int) -> None:
     # Some attention kernels on GPUs have no deterministic backward pass; they warn instead of stopping the run.
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     # Filling every new tensor first is a debugging aid; on DeepSpeed's buckets it costs more than the training.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def micro_batch_loss(

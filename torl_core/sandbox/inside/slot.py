@@ -1,8 +1,8 @@
 """A slot: one process forked from the warm interpreter, that runs one snippet at a time.
 
 It owns a user namespace (so that a process limit counts this slot's processes alone), a mount namespace (so that /tmp
-is its own) and an IPC namespace; each snippet gets a new PID namespace and a new /tmp. The slot never sees code or
-output: they pass it as descriptors.
+is its own), an IPC and a PID namespace (so that what it started dies with it). Within, each snippet gets another PID
+namespace and a new /tmp. The slot never sees code or output: they pass it as descriptors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from torl_core.sandbox.inside import kernel, snippet
 from torl_core.sandbox.inside.limits import CANCELLED, ENDED, JOB, NOT_STARTED, OUTCOME, TIMED_OUT, Limits
 
 READY = b"ready"
+UNPRIVILEGED_ID = 65534
+NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
 TMP_INODES = 16384
+
+
+def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
+    """Fork a slot that serves `channel`, in namespaces of its own where it is jailed."""
+    pid = kernel.fork_into(NAMESPACES) if limits.jailed else kernel.fork()
+    if pid == 0:
+        serve(channel, limits, filter_)
 
 
 def serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> NoReturn:
@@ -87,17 +96,21 @@ class _Jail:
     """The slot's namespaces, and what is renewed for every snippet."""
 
     def __init__(self, limits: Limits) -> None:
-        uid, gid = os.getuid(), os.getgid()
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
-        for name, line in (("uid_map", f"{uid} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(line)
+        self._map_identity()
         kernel.make_mounts_private()
         kernel.mount_tmpfs("/proc", "size=4k,mode=0555", kernel.MS_RDONLY)  # nobody looks at processes from here on
         kernel.drop_bounding_set()
         self._own_pid_namespace = os.pidfd_open(os.getpid())
-        self._tmp = f"size={limits.tmp_bytes},nr_inodes={TMP_INODES},mode=0700,uid={uid},gid={gid}"
+        self._tmp = f"size={limits.tmp_bytes},nr_inodes={TMP_INODES},mode=0700,uid={os.getuid()},gid={os.getgid()}"
         self._mounted = False
+
+    def _map_identity(self) -> None:
+        """In a new user namespace nobody has a name until this is written."""
+        unprivileged = UNPRIVILEGED_ID
+        lines = {"uid_map": f"{unprivileged} {unprivileged} 1", "setgroups": "deny", "gid_map": f"{unprivileged} {unprivileged} 1"}
+        for name, line in lines.items():
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(line)
 
     def refresh(self) -> None:
         """A new /tmp, and a new PID namespace for the next fork. /tmp is the working directory and holds /dev/shm."""

@@ -1,6 +1,6 @@
 """The warm interpreter. It imports what snippets use, then forks a slot whenever the pool asks for one.
 
-Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD)"`, FD being its channel to the pool. It
+Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAILED)"`, FD being its channel to the pool. It
 depends on the standard library, numpy and sympy alone: in the jail there is nothing else.
 """
 
@@ -21,7 +21,8 @@ from torl_core.sandbox.inside import kernel, slot
 from torl_core.sandbox.inside.limits import Limits
 
 SEED = 0
-UNPRIVILEGED_ID = 65534
+FIXED_ADDRESSES = "TORL_FIXED_ADDRESSES"
+"""Set in the second life of the process, which has the same addresses in every worker: id() is then the same, too."""
 COMMON_MODULES = (
     "bisect cmath collections contextlib copy csv ctypes dataclasses datetime decimal enum fractions functools heapq inspect "
     "itertools json logging math multiprocessing operator pprint queue random re signal statistics string subprocess "
@@ -43,14 +44,16 @@ print(np.linalg.solve(np.eye(3) + 1, np.arange(3.0)), np.roots([1, -3, 2]), np.r
 """
 
 
-def main(fd: int) -> None:
-    if kernel.disable_address_randomisation():  # so that id(), and orders that hang on it, are the same in every worker
+def main(fd: int, jailed: bool) -> None:
+    if jailed and os.getuid() == 0:
+        _drop_root()
+    if os.environ.pop(FIXED_ADDRESSES, None) is None:
+        kernel.disable_address_randomisation()
+        os.environ[FIXED_ADDRESSES] = "1"
         os.execv(sys.executable, sys.orig_argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=fd)
     limits = Limits(**json.loads(channel.recv(1 << 20)))
-    if os.getuid() == 0 and limits.jailed:
-        _drop_root()
     _be_killed_first()
     _warm_up()
     limits = dataclasses.replace(limits, memory_bytes=limits.memory_bytes + slot.address_space_bytes())
@@ -62,9 +65,8 @@ def main(fd: int) -> None:
 def _drop_root() -> None:
     """To an identity that owns nothing. What is left of root would otherwise escape the process limit."""
     os.setgroups([])
-    os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-    os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self stays root's and the slots cannot map their uid
+    os.setresgid(slot.UNPRIVILEGED_ID, slot.UNPRIVILEGED_ID, slot.UNPRIVILEGED_ID)
+    os.setresuid(slot.UNPRIVILEGED_ID, slot.UNPRIVILEGED_ID, slot.UNPRIVILEGED_ID)
 
 
 def _be_killed_first() -> None:
@@ -114,8 +116,6 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
         message, fds, _, _ = socket.recv_fds(channel, 64, 1)
         if not message:
             return
-        if kernel.fork() == 0:
-            channel.close()
-            slot.serve(socket.socket(fileno=fds[0]), limits, filter_)
-        os.close(fds[0])
+        with socket.socket(fileno=fds[0]) as theirs:
+            slot.start(theirs, limits, filter_)
 

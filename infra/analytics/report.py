@@ -1,0 +1,296 @@
+"""A page about everything in a store: one file, no script, no outside request, fit for screens and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jinja2
+
+from infra.analytics import charts
+from infra.analytics.database import open_views
+from infra.analytics.show import Span, spans, verdict, visible
+from infra.storage import Store
+
+Row = dict[str, Any]
+
+_SMOOTH_FROM = 20
+"""Curves with so many steps or more are drawn smoothed over five, beside the faint raw ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    title: str
+    note: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One trajectory to look at."""
+
+    label: str
+    row: Row
+    verdict: str
+    spans: Sequence[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A figure before training and after it; after is None when there is only one evaluation."""
+
+    before: float | None
+    after: float | None
+
+
+def report(store: Store, out: Path) -> None:
+    """Write the page to `out`. A store without a finished step gives a page that says so. Raises StoreError."""
+    with open_views(store) as connection:
+        names = [row["campaign"] for row in _query(connection, "FROM campaigns ORDER BY max_calls DESC, campaign")]
+        names += [row["campaign"] for row in _query(connection, "SELECT DISTINCT campaign FROM steps ORDER BY 1")]
+        campaigns = list(dict.fromkeys(names))
+        scores = _query(connection, "FROM scores")
+        page = _template().render(
+            store=store.uri,
+            made_at=datetime.now(UTC),
+            campaigns=[_summary(connection, name, i, scores) for i, name in enumerate(campaigns)],
+            learning=_curves(connection, campaigns, _LEARNING),
+            figure5=_curves(connection, campaigns, _FIGURE5),
+            evaluation_curves=_evaluation_curves(scores, campaigns),
+            step_times=_step_times(connection, campaigns),
+            phases=_phases(connection),
+            tables=_evaluation_tables(scores, campaigns),
+            examples=_examples(connection),
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+
+
+def _query(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> list[Row]:
+    rows: list[Row] = connection.sql(sql, params=list(parameters)).to_arrow_table().to_pylist(maps_as_pydicts="strict")
+    return rows
+
+
+# --- curves
+
+_LEARNING = (
+    ("reward", "Mean reward", "over judged responses", False),
+    (
+        "accuracy",
+        "Accuracy in training",
+        "share of judged responses that are right, sampled at the training temperature",
+        True,
+    ),
+    ("response_tokens", "Response length", "tokens, tool output included", False),
+    ("truncated_share", "Cut by the token budget", "share of responses", True),
+    ("ungraded_share", "Could not be judged", "share of responses; neither rewarded nor trained on", True),
+    ("calls", "Calls per response", "executed ones", False),
+)
+_FIGURE5 = (
+    ("code_ratio", "Code ratio", "share of responses in which the model wrote code", True),
+    ("pass_ratio", "Pass ratio", "share of executed calls that ran without error", True),
+    ("pass_ratio_in_right", "Pass ratio in right responses", "the same, where the answer was right", True),
+    ("pass_ratio_in_wrong", "Pass ratio in wrong responses", "the same, where the answer was wrong", True),
+    ("executed_code_ratio", "Executed-code ratio", "executed calls per code block written", True),
+    ("code_before_answer_ratio", "Code before the final answer", "share of responses with both, code first", True),
+)
+
+
+def _curves(
+    connection: duckdb.DuckDBPyConnection, campaigns: Sequence[str], figures: Sequence[tuple[str, str, str, bool]]
+) -> list[Chart]:
+    """One chart per figure that has any value, one line per campaign."""
+    rows = _query(connection, "SELECT * FROM progress LEFT JOIN figure5 USING (campaign, step) ORDER BY step")
+    found = []
+    for column, title, note, percent in figures:
+        series = []
+        for i, name in enumerate(campaigns):
+            own = [row for row in rows if row["campaign"] == name]
+            if any(row[column] is not None for row in own):
+                values = [row[column] for row in own]
+                series.append(charts.Line(name, [row["step"] for row in own], values, i))
+        if series:
+            longest = max(len(line.steps) for line in series)
+            smooth = 5 if longest >= _SMOOTH_FROM else 1
+            found.append(Chart(title, note, charts.lines(title, series, percent=percent, smooth=smooth)))
+    return found
+
+
+def _evaluation_curves(scores: Sequence[Row], campaigns: Sequence[str]) -> list[Chart]:
+    """Accuracy over training per benchmark, where some campaign was evaluated more than twice."""
+    found = []
+    for benchmark, temperature in _benchmarks(scores):
+        series = []
+        for i, name in enumerate(campaigns):
+            own = _of(scores, name, benchmark, temperature, None)
+            series += [charts.Line(name, [r["step"] for r in own], [r["accuracy"] for r in own], i)] if own else []
+        if any(len(line.steps) > 2 for line in series):
+            title = f"Accuracy on {benchmark}"
+            svg = charts.lines(title, series, percent=True, markers=True)
+            found.append(Chart(title, _decoding(temperature), svg))
+    return found
+
+
+_PHASE_ORDER = "SELECT phase FROM phases GROUP BY phase ORDER BY phase = 'overhead', sum(seconds) DESC"
+
+
+def _phases(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return [row["phase"] for row in _query(connection, _PHASE_ORDER)]
+
+
+def _step_times(connection: duckdb.DuckDBPyConnection, campaigns: Sequence[str]) -> list[Chart]:
+    """Stacked by phase; every campaign on the same scale. The largest step in a hundred may leave the picture."""
+    rows = _query(connection, "FROM phases ORDER BY step")
+    scale = _query(connection, "SELECT quantile_cont(step_time_s, 0.99) AS top, max(step_time_s) AS most FROM steps")[0]
+    names, found = _phases(connection), []
+    for campaign in campaigns:
+        own = {(row["step"], row["phase"]): row["seconds"] for row in rows if row["campaign"] == campaign}
+        steps = sorted({step for step, _ in own})
+        if steps:
+            parts = {phase: [own.get((step, phase), 0.0) for step in steps] for phase in names}
+            top = scale["most"] if scale["most"] < 2 * scale["top"] else scale["top"]
+            found.append(Chart(campaign, "", charts.stacked(f"Step time of {campaign}", steps, parts, top)))
+    return found
+
+
+# --- tables
+
+
+def _benchmarks(scores: Sequence[Row]) -> list[tuple[str, float]]:
+    return sorted({(row["benchmark"], row["temperature"]) for row in scores}, key=lambda item: (item[1], item[0]))
+
+
+def _decoding(temperature: float) -> str:
+    return "greedy" if temperature == 0 else f"sampled at temperature {temperature:g}"
+
+
+def _of(scores: Sequence[Row], campaign: str, benchmark: str, temperature: float, kind: str | None) -> list[Row]:
+    wanted = (campaign, benchmark, temperature, kind)
+    return [row for row in scores if (row["campaign"], row["benchmark"], row["temperature"], row["kind"]) == wanted]
+
+
+def _change(rows: Sequence[Row], column: str) -> Change:
+    if not rows:
+        return Change(None, None)
+    return Change(rows[0][column], rows[-1][column] if len(rows) > 1 else None)
+
+
+def _evaluation_tables(scores: Sequence[Row], campaigns: Sequence[str]) -> list[Row]:
+    """Per benchmark: all figures over all problems, and accuracy by kind of problem."""
+    tables = []
+    for benchmark, temperature in _benchmarks(scores):
+        kinds = sorted(
+            {r["kind"] for r in scores if r["kind"] and (r["benchmark"], r["temperature"]) == (benchmark, temperature)}
+        )
+        evaluated = [name for name in campaigns if _of(scores, name, benchmark, temperature, None)]
+        whole = {name: _of(scores, name, benchmark, temperature, None) for name in evaluated}
+        columns = ("accuracy", "code_ratio", "pass_ratio", "reward", "response_tokens")
+        tables.append(
+            {
+                "title": benchmark,
+                "decoding": _decoding(temperature),
+                "responses": max(rows[0]["responses"] for rows in whole.values()),
+                "campaigns": [(campaigns.index(name), name) for name in evaluated],
+                "steps": {name: (rows[0]["step"], rows[-1]["step"]) for name, rows in whole.items()},
+                "whole": {name: {column: _change(rows, column) for column in columns} for name, rows in whole.items()},
+                "kinds": {
+                    kind: {n: _change(_of(scores, n, benchmark, temperature, kind), "accuracy") for n in evaluated}
+                    for kind in kinds
+                },
+            }
+        )
+    return tables
+
+
+def _summary(connection: duckdb.DuckDBPyConnection, name: str, series: int, scores: Sequence[Row]) -> Row:
+    """The card at the top of the page and the line of lineage at its end."""
+    config = _query(connection, "FROM campaigns WHERE campaign = ?", name)
+    steps = _query(
+        connection,
+        """SELECT count(*) AS done, sum(responses)::BIGINT AS responses, median(step_time_s) AS step_time_s,
+           sum(step_time_s) AS total_s, arg_max(policy_out, step) AS policy, arg_max(policy_uri, step) AS policy_uri,
+           arg_max(code_version, step) AS code_version, arg_max(config_digest, step) AS config_digest,
+           max(created_at) AS finished_at FROM steps WHERE campaign = ?""",
+        name,
+    )[0]
+    figures = [
+        (
+            f"accuracy, {benchmark}",
+            _decoding(temperature),
+            _change(_of(scores, name, benchmark, temperature, None), "accuracy"),
+        )
+        for benchmark, temperature in _benchmarks(scores)
+        if _of(scores, name, benchmark, temperature, None)
+    ]
+    if not figures and steps["done"]:
+        trained = _query(connection, "SELECT accuracy FROM progress WHERE campaign = ? ORDER BY step", name)
+        figures = [("accuracy", "in training, first and last step", _change(trained, "accuracy"))]
+    return {
+        "name": name,
+        "series": series % charts.SERIES,
+        "figures": figures,
+        **steps,
+        "config": config[0] if config else None,
+    }
+
+
+# --- examples
+
+_EXAMPLES = (
+    ("Right, with the tool", "correct AND len(list_filter(tool_calls, lambda c: c.status = 'ok')) > 0"),
+    ("A call failed", "len(list_filter(tool_calls, lambda c: c.status <> 'ok')) > 0"),
+    ("Wrong", "NOT correct"),
+    ("Right, without the tool", "correct AND len(tool_calls) = 0"),
+)
+
+
+def _examples(connection: duckdb.DuckDBPyConnection) -> list[Example]:
+    """The latest trajectory of each sort, of about the usual length, none twice."""
+    found: list[Example] = []
+    for label, condition in _EXAMPLES:
+        rows = _query(
+            connection,
+            f"""FROM trajectories WHERE {condition} AND NOT list_contains(?, trajectory_id)
+            ORDER BY max_calls DESC, step DESC, abs(length(response) - 300), trajectory_id LIMIT 1""",
+            [example.row["trajectory_id"] for example in found] or [""],
+        )
+        found += [Example(label, row, verdict(row), spans(row)) for row in rows]
+    return found
+
+
+# --- the page
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration, "visible": visible}
+    return environment.get_template("report.html.j2")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,82 @@
+"""Hand-built trajectories, and what commits them to a store."""
+
+from infra.storage import CampaignStore, EvaluationManifest, Record, StepManifest, records_to_table
+from torl_core.config import CampaignConfig
+from torl_core.types import Grade, Policy, Problem, Prompt, Reward, Segment, ToolCall, Trajectory
+
+POLICIES = [Policy(k, f"checkpoints/c/step={k:06d}/policy", f"{k}" * 64) for k in range(10)]
+
+
+class Letters:
+    """A codec whose token i is the character with code point i."""
+
+    end_token_ids = frozenset({3})
+
+    def encode(self, text):
+        return tuple(map(ord, text))
+
+    def decode(self, token_ids):
+        return "".join(map(chr, token_ids))
+
+
+def response(name, *turns, correct=None, kind="sum", stop="end", prompt="Q?", step=1):
+    """A record from alternating turns: model text, then (status, stdout), then model text..."""
+    segments, calls = [], []
+    for turn in turns:
+        if isinstance(turn, str):
+            segments.append(Segment("model", tuple(map(ord, turn)), (-0.5,) * len(turn)))
+        else:
+            status, stdout = turn
+            shown = stdout if status == "ok" else "ZeroDivisionError: division by zero"
+            segments.append(Segment("tool", tuple(map(ord, f"\n{shown}\n```\n")), None))
+            stderr = "" if status == "ok" else "Traceback...\nZeroDivisionError: division by zero"
+            calls.append(ToolCall("print(1)", status, stdout, stderr, 0.02, 0.01, 0 if status == "ok" else 1))
+    trajectory = Trajectory(
+        name,
+        name.rsplit("-", 1)[0],
+        step - 1,
+        Prompt("p", "torl", tuple(map(ord, prompt))),
+        tuple(segments),
+        tuple(calls),
+        stop,
+    )
+    problem = Problem("p", "Q?", "1", "toy", {"kind": kind})
+    if correct is None:
+        return Record(trajectory, problem, Grade(None, "1", "timed out"))
+    reward = Reward({"correct": 1.0 if correct else -1.0})
+    return Record(trajectory, problem, Grade(correct, "1", "exact"), reward, reward.value / 2)
+
+
+CODE = "```python\nprint(1)\n```output"
+ANSWER = "So \\boxed{1}"
+
+
+def config(name, max_calls=1, **changes):
+    values = {
+        "name": name,
+        "store": "s",
+        "steps": 3,
+        "model": {"path": "base"},
+        "problems": {"location": "toy:train"},
+        "tool": {"max_calls": max_calls},
+    }
+    return CampaignConfig.model_validate(values | changes)
+
+
+def commit(store, name, step, records, phases=None):
+    campaign = CampaignStore(store, name)
+    ref = campaign.put_trajectories(step, records_to_table(records, Letters()))
+    phases = {"rollout": 2.0, "reward": 0.25, "train": 1.5, "total": 4.0} if phases is None else phases
+    manifest = StepManifest(
+        name, step, (ref,), POLICIES[step - 1], POLICIES[step], None, "abc", metrics={"loss": 0.5}, phases_s=phases
+    )
+    campaign.commit_step(manifest)
+    return ref
+
+
+def commit_evaluation(store, name, step, benchmark, temperature, records, max_calls=None):
+    campaign = CampaignStore(store, name)
+    ref = campaign.put_evaluation(step, benchmark, temperature, records_to_table(records, Letters()))
+    campaign.commit_evaluation(
+        EvaluationManifest(name, step, benchmark, temperature, 1, (ref,), POLICIES[step], "abc", max_calls=max_calls)
+    )

@@ -1,0 +1,301 @@
+"""Hostile snippets in the jail. Each states how it ends, and that the next snippet, the pool and the host are untouched."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+NEXT = """
+import builtins, math, os, sys, numpy, sympy
+print(os.getpid(), os.listdir("/tmp"), math.pi, numpy.arange(3).sum(), sympy.Integer(6).is_prime, hasattr(builtins, "leak"))
+open("/tmp/room", "wb").write(bytes(8 << 20))
+import threading
+t = threading.Thread(target=print, args=("thread",)); t.start(); t.join()
+"""
+NEXT_OUTPUT = "1 [] 3.141592653589793 3 False False\nthread\n"
+
+ENDS = {
+    "fork bomb": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", {"timeout"}),
+    "fork bomb that stops at the limit": ("import os\nwhile True: os.fork()", {"error", "timeout"}),
+    "thread bomb": (
+        "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()",
+        {"error", "memory", "timeout"},
+    ),
+    "memory bomb": ("x = []\nwhile True: x.append(bytearray(1 << 20))", {"memory"}),
+    "memory bomb in children": (
+        "import os\nfor _ in range(8):\n    if os.fork() == 0:\n        x = bytearray(100 << 20); os._exit(0)\nwhile True: pass",
+        {"timeout", "memory"},
+    ),
+    "memory bomb that does not give in": (
+        "x = []\nwhile True:\n    try: x.append(bytearray(1 << 20))\n    except MemoryError: pass",
+        {"timeout"},
+    ),
+    "endless loop": ("while True: pass", {"timeout"}),
+    "sleeping for ever": ("import time\ntime.sleep(10**6)", {"timeout"}),
+    "waiting on stdin": ("input()", {"error"}),
+    "deaf to signals": (
+        "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n"
+        "while True: pass",
+        {"timeout"},
+    ),
+    "deaf to KeyboardInterrupt": ("while True:\n    try:\n        while True: pass\n    except BaseException: pass", {"timeout"}),
+    "endless output": ("while True: print('x' * 1000)", {"output_limit"}),
+    "endless output that ignores errors": (
+        "import os\nwhile True:\n    try: os.write(1, b'x' * 65536)\n    except OSError: pass",
+        {"output_limit"},
+    ),
+    "endless stderr": ("import sys\nwhile True: sys.stderr.write('x' * 1000)", {"output_limit"}),
+    "a huge file": ("f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 20))", {"error"}),
+    "a sparse file": ("open('big', 'wb').truncate(1 << 40)\nprint('fine')", {"ok", "error"}),
+    "many files": ("i = 0\nwhile True:\n    open(str(i), 'w').close(); i += 1", {"error"}),
+    "a deep tree": (
+        "import os\nfor i in range(500):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)\nprint('made')",
+        {"ok"},
+    ),
+    "filling /dev/shm": ("f = open('/dev/shm/big', 'wb')\nwhile True: f.write(bytes(1 << 20))", {"error"}),
+    "os._exit": ("import os\nos._exit(0)", {"ok"}),
+    "a segmentation fault": ("import ctypes\nctypes.memset(0, 0, 1)", {"crash"}),
+    "abort": ("import os\nos.abort()", {"crash"}),
+    "a stack overflow in C": (
+        "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(self): return repr([self])\nrepr(A())",
+        {"crash", "memory", "error"},
+    ),
+    "deep recursion": ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", {"crash", "memory", "timeout"}),
+    "closed standard streams": (
+        "import os, sys\nsys.stdout.close(); sys.stderr.close()\nfor fd in range(256):\n    try: os.close(fd)\n    except OSError: pass",
+        {"ok", "error"},
+    ),
+    "poisoned standard streams": ("import sys\nsys.stdout = sys.stderr = sys.stdin = 5\n1/0", {"error"}),
+    "no standard streams": ("import sys\nsys.stdout = sys.stderr = None\nprint('lost')", {"ok"}),
+    "a broken excepthook": ("import sys\nsys.excepthook = None\n1/0", {"error"}),
+    "an exit function that never ends": ("import atexit\natexit.register(lambda: [None for _ in iter(int, 1)])", {"timeout", "memory"}),
+    "a thread that never ends": ("import threading, time\nthreading.Thread(target=time.sleep, args=(10**6,)).start()", {"timeout"}),
+    "daemons left behind": (
+        "import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
+        "            while True: pass\n        os._exit(0)\nprint('left')",
+        {"ok"},
+    ),
+    "kill -1": ("import os, signal\nos.kill(-1, signal.SIGKILL)\nprint('alone')", {"ok", "error"}),
+    "signals to everybody": (
+        "import os\nfor pid in range(1, 5000):\n    for s in (15, 19):\n        try: os.kill(pid, s)\n        except OSError: pass\nprint('tried')",
+        {"ok"},
+    ),
+    "kill the parent": ("import os, signal\nos.kill(os.getppid(), signal.SIGTERM)\nprint(os.getppid())", {"ok", "error"}),
+    "kill the process group": ("import os, signal\nos.killpg(0, signal.SIGKILL)", {"crash"}),
+    "poisoned modules": (
+        "import builtins, math, numpy, os, sys\nbuiltins.print = None\nbuiltins.leak = 1\nmath.pi = 3\nnumpy.arange = None\n"
+        "sys.modules.clear()\nos.fork = None",
+        {"ok", "error"},
+    ),
+    "a poisoned interpreter": (
+        "import ctypes, gc\nfor o in gc.get_objects()[:100000]:\n    if isinstance(o, dict):\n        try: o.clear()\n        except Exception: pass",
+        {"ok", "error", "crash", "timeout"},
+    ),
+    "scribbling over small integers": (
+        "import ctypes\nctypes.memset(id(7) + 24, 9, 1)\nprint(7)",
+        {"ok", "crash", "error"},
+    ),
+    "unprintable bytes": (r"import os; os.write(1, bytes(range(256)))", {"ok"}),
+    "an integer of a million digits": ("import sys\nsys.set_int_max_str_digits(0)\nprint(10**1000000)", {"output_limit", "timeout"}),
+    "a traceback of megabytes": ("raise ValueError('x' * 5_000_000)", {"error"}),
+    "a very long traceback": (
+        "import sys\nsys.setrecursionlimit(20000)\ndef f(n): return g(n - 1) if n else 1/0\ndef g(n): return f(n - 1) if n else 1/0\nf(15000)",
+        {"error", "crash"},
+    ),
+    "an exception that cannot be shown": (
+        "class E(Exception):\n    def __str__(self): raise self\nraise E()",
+        {"error"},
+    ),
+    "an alarm": ("import signal\nsignal.alarm(1)\nwhile True: pass", {"timeout", "crash"}),
+    "catastrophic regular expression": ("import re\nre.match(r'(a+)+$', 'a' * 40 + 'b')", {"timeout"}),
+    "a power tower": ("print(9**9**9**9)", {"timeout", "memory", "error"}),
+    "the compiler's memory": ("exec('(' * 10**6)", {"error", "memory", "crash"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "statuses"), ENDS.values(), ids=ENDS)
+def test_it_ends_and_the_next_snippet_is_untouched(jailed, code, statuses):
+    replaced = jailed.pool.stats.slots_replaced
+    begin = time.monotonic()
+    call = jailed.execute(code, timeout_s=1.5)
+    assert call.status in statuses, call
+    assert time.monotonic() - begin < 6
+    for _ in range(2):  # both slots
+        after = jailed.execute(NEXT, timeout_s=10)
+        assert (after.status, after.stdout, after.stderr) == ("ok", NEXT_OUTPUT, "")
+    assert jailed.pool.stats.slots_replaced == replaced
+    assert jailed.pool.stats.slots == 2
+
+
+def test_the_last_line_of_a_long_traceback_still_names_the_exception(jailed):
+    call = jailed.execute("raise ValueError('x' * 5_000_000)")
+    last = call.stderr.rstrip().rpartition("\n")[2]
+    assert last.startswith("ValueError: xxx")
+    assert " [...] " in last
+    assert len(call.stderr) < 16384
+
+
+REFUSED = {
+    "TCP": "import socket; socket.create_connection(('127.0.0.1', 80), 1)",
+    "UDP": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))",
+    "IPv6": "import socket; socket.socket(socket.AF_INET6)",
+    "unix sockets": "import socket; socket.socket(socket.AF_UNIX).bind('\\0leak')",
+    "netlink": "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+    "raw packets": "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    "listening": "import socket; socket.create_server(('127.0.0.1', 0))",
+    "cloud metadata": "import urllib.request; urllib.request.urlopen('http://169.254.169.254/latest/meta-data', timeout=1)",
+    "/etc/passwd": "open('/etc/passwd').read()",
+    "/etc/shadow": "open('/etc/shadow').read()",
+    "the host's processes": "open('/proc/1/environ').read()",
+    "own memory map": "open('/proc/self/maps').read()",
+    "/sys": "import os; os.listdir('/sys')",
+    "/home": "import os; os.listdir('/home')",
+    "/root": "import os; os.listdir('/root')",
+    "a way back through a link": "import os; os.symlink('/etc/passwd', '/tmp/l'); open('/tmp/l').read()",
+    "a shell": "import subprocess; subprocess.run(['/bin/sh', '-c', 'id'], check=True)",
+    "writing to the library": "import os, numpy; open(numpy.__file__, 'a')",
+    "writing to the root": "open('/x', 'w')",
+    "writing to /dev": "open('/dev/x', 'w')",
+    "a disk": "import os; os.mknod('/tmp/disk', 0o60666, os.makedev(254, 0))",
+    "setuid": "import os; os.setuid(0)",
+    "setgroups": "import os; os.setgroups([0])",
+    "chroot": "import os; os.chroot('/tmp')",
+    "a higher priority": "import os; os.nice(-5)",
+    "a higher memory limit": "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "a higher process limit": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (-1, -1))",
+    "a host name": "import socket; socket.sethostname('x')",
+    "the clock": "import time; time.clock_settime(time.CLOCK_REALTIME, 0)",
+}
+
+
+@pytest.mark.parametrize("code", REFUSED.values(), ids=REFUSED)
+def test_it_is_refused(jailed, code):
+    call = jailed.execute(code)
+    assert call.status == "error", call
+    assert any(name in call.stderr for name in ("Error", "error")), call
+    assert jailed.execute(NEXT).stdout == NEXT_OUTPUT
+
+
+CALLS = {
+    "mount": (165, "0, b'/tmp', b'tmpfs', 0, 0"),
+    "umount2": (166, "b'/tmp', 2"),
+    "unshare": (272, "0x10000000"),
+    "setns": (308, "0, 0"),
+    "clone with namespaces": (56, "0x10000000 | 17, 0, 0, 0, 0"),
+    "clone3": (435, "b'\\0' * 88, 88"),
+    "pivot_root": (155, "b'/tmp', b'/tmp'"),
+    "ptrace": (101, "0, 0, 0, 0"),
+    "process_vm_readv": (310, "1, 0, 0, 0, 0, 0"),
+    "keyctl": (250, "0, -3, 0, 0, 0"),
+    "add_key": (248, "b'user', b'x', b'y', 1, -3"),
+    "bpf": (321, "0, 0, 0"),
+    "perf_event_open": (298, "0, 0, 0, 0, 0"),
+    "io_uring_setup": (425, "8, b'\\0' * 120"),
+    "userfaultfd": (323, "0"),
+    "shmget": (29, "0, 4096, 0o1666"),
+    "msgget": (68, "5, 0o1666"),
+    "mq_open": (240, "b'x', 66, 0o666, 0"),
+    "memory of another": (438, "3, 0, 0"),
+    "open_by_handle_at": (304, "0, 0, 0"),
+    "init_module": (175, "0, 0, 0"),
+    "personality": (135, "0x40000"),
+    "reboot": (169, "0, 0, 0, 0"),
+    "syslog": (103, "3, 0, 0"),
+    "seccomp": (317, "0, 0, 0"),
+    "a call of the far future": (999, "0"),
+}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+@pytest.mark.parametrize(("number", "arguments"), CALLS.values(), ids=CALLS)
+def test_a_system_call_is_refused(jailed, number, arguments):
+    code = f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint(c.syscall({number}, {arguments}), ctypes.get_errno())"
+    expected = "-1 38\n" if number == 435 else "-1 1\n"
+    call = jailed.execute(code)
+    assert (call.status, call.stdout) == ("ok", expected)
+
+
+def test_32_bit_system_calls_end_the_snippet(jailed):
+    """int 0x80 reaches the kernel's other table, where the numbers of the filter mean something else."""
+    code = (
+        "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n"
+        "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\nprint('called')"
+    )
+    call = jailed.execute(code)
+    assert (call.status, call.stdout) == ("crash", "")
+
+
+def test_nothing_of_the_host_is_in_the_environment(jailed, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    call = jailed.execute("import os\nprint(sorted(os.environ), os.environ['HOME'])")
+    assert "SECRET" not in call.stdout
+    assert call.stdout.endswith("/tmp\n")
+
+
+def test_the_identity_inside(jailed):
+    code = (
+        "import ctypes, os\nc = ctypes.CDLL(None)\nprint(os.getpid(), os.getuid(), os.getgid(), os.getgroups() or 'none')\n"
+        "print(c.prctl(21, 0, 0, 0, 0), c.prctl(39, 0, 0, 0, 0))\n"  # seccomp mode 2, no new privileges
+        "import struct; h = struct.pack('Ii', 0x20080522, 0); d = ctypes.create_string_buffer(24)\n"
+        "print(c.syscall(125, h, d), d.raw == bytes(24), sum(c.prctl(23, i, 0, 0, 0) for i in range(40)))\n"
+        "print(os.uname().nodename, os.listdir('/proc'), os.path.exists('/sys'))"
+    )
+    lines = jailed.execute(code).stdout.splitlines()
+    assert lines[0] in ("1 65534 65534 none", "1 65534 65534 [65534]")
+    assert lines[1:] == ["2 1", "0 True 0", "sandbox [] False"]
+
+
+def test_no_descriptor_is_inherited(jailed):
+    code = "import os\nfor fd in range(3, 1024):\n    try: print(fd, os.fstat(fd))\n    except OSError: pass"
+    assert jailed.execute(code).stdout == ""
+
+
+def test_no_text_of_an_earlier_snippet_is_in_memory(jailed):
+    """Neither the slot nor the warm interpreter ever holds what snippets say: search all readable memory for it."""
+    word = "Xylophone" + "Quartz"
+    for _ in range(4):
+        assert jailed.execute(f"secret = '{word}' * 3\nprint(secret)").status == "ok"
+    code = (
+        "import gc, sys, linecache\nneedle = 'Xylophone' + 'Quartz'\n"
+        "print(any(needle in str(v) for m in list(sys.modules.values()) if m.__name__ != '__main__' for v in vars(m).values()\n"
+        "          if isinstance(v, (str, list, dict))))"
+    )
+    assert jailed.execute(code, timeout_s=30).stdout == "False\n"
+
+
+def test_processes_of_a_bomb_are_counted_per_slot(jailed):
+    """A snippet at its process limit does not keep its neighbour from starting one."""
+    import asyncio
+
+    bomb = "import os, time\nfor _ in range(200):\n    try:\n        if os.fork() == 0: time.sleep(5)\n    except OSError: pass\nwhile True: pass"
+    probe = "import threading\nfor _ in range(9): threading.Thread(target=lambda: None).start()\nprint('ok')"
+
+    async def work():
+        task = asyncio.create_task(jailed.pool.execute(bomb, 2))
+        await asyncio.sleep(0.7)
+        call = await jailed.pool.execute(probe, 5)
+        assert not task.done()
+        assert (await task).status == "timeout"
+        return call
+
+    assert jailed.run(work()).stdout == "ok\n"
+
+
+def test_the_process_limit_is_exact(jailed):
+    code = (
+        "import os, time\nn = 1\nwhile True:\n    try:\n        if os.fork() == 0:\n            time.sleep(9); os._exit(0)\n"
+        "        n += 1\n    except OSError: break\nprint(n)\nos._exit(0)"
+    )
+    assert jailed.execute(code).stdout == "32\n"
+
+
+def test_nothing_on_the_host_changes(jailed):
+    """What a slot mounts and snippets write never shows in the host's mounts or /tmp."""
+    mounts = Path("/proc/self/mounts").read_text()
+    names = set(os.listdir("/tmp"))
+    assert jailed.execute("open('/tmp/leak-from-a-snippet', 'w').write('x')").status == "ok"
+    assert Path("/proc/self/mounts").read_text() == mounts
+    assert "leak-from-a-snippet" not in set(os.listdir("/tmp")) - names

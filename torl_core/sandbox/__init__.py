@@ -1,0 +1,7 @@
+"""Runs code written by a model. `open_sandbox(config)` is the door; `check_isolation()` says what this machine can do."""
+
+from torl_core.sandbox.isolation import Check, check_isolation
+from torl_core.sandbox.opening import open_sandbox
+from torl_core.sandbox.pool import Pool, Stats
+
+__all__ = ["Check", "Pool", "Stats", "check_isolation", "open_sandbox"]

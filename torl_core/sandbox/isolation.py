@@ -1,0 +1,88 @@
+"""What stands between model-written code and this machine, checked one by one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from torl_core.sandbox import jail, seccomp
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `torl doctor`. `remedy` is empty when there is nothing to do."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+
+def check_isolation() -> tuple[Check, ...]:
+    """Quick checks, about a tenth of a second; no warm interpreter is started."""
+    return (_platform(), _bubblewrap(), _user_namespaces(), _nested(), _system_calls(), _identity())
+
+
+def _platform() -> Check:
+    system = os.uname()
+    return Check("kernel", system.sysname == "Linux", f"{system.sysname} {system.release}", "run on Linux 5.14 or later")
+
+
+def _bubblewrap() -> Check:
+    path = shutil.which("bwrap")
+    if path is None:
+        return Check("bubblewrap", False, "bwrap is not on PATH", "apt-get install bubblewrap")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Check("bubblewrap", True, f"{version} ({path})")
+
+
+def _sysctl(name: str) -> str | None:
+    path = Path("/proc/sys") / name
+    return path.read_text().strip() if path.exists() else None
+
+
+def _user_namespaces() -> Check:
+    name = "user namespaces"
+    if _sysctl("kernel/unprivileged_userns_clone") == "0":
+        return Check(name, False, "kernel.unprivileged_userns_clone is 0", "sysctl -w kernel.unprivileged_userns_clone=1")
+    if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        remedy = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that lets bwrap use userns"
+        return Check(name, False, "AppArmor restricts unprivileged user namespaces", remedy)
+    most = _sysctl("user/max_user_namespaces")
+    if most == "0":
+        return Check(name, False, "user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=10000")
+    return Check(name, most is not None, f"at most {most}", "use a kernel with CONFIG_USER_NS")
+
+
+PROBE = ["unshare", "--user", "--pid", "--mount", "--ipc", "--fork", "true"]
+
+
+def _nested() -> Check:
+    """The namespaces of a slot and a snippet, made inside the jail's."""
+    name = "namespaces inside the jail"
+    remedy = "in a container: allow user namespaces and mounts (for Docker: --security-opt seccomp=unconfined, or privileged)"
+    words = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--", *PROBE]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
+    except OSError as error:
+        return Check(name, False, str(error), "apt-get install bubblewrap util-linux")
+    detail = "user, pid, mount, ipc" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
+    return Check(name, done.returncode == 0, detail, "" if done.returncode == 0 else remedy)
+
+
+def _system_calls() -> Check:
+    try:
+        size = len(seccomp.filter_program()) // 8
+    except OSError as error:
+        return Check("seccomp filter", False, str(error), "apt-get install libseccomp2")
+    return Check("seccomp filter", True, f"{len(seccomp.ALLOWED)} calls allowed, {size} instructions")
+
+
+def _identity() -> Check:
+    uid = os.geteuid()
+    inside = "root makes the jail, then drops to" if uid == 0 else f"uid {uid}, shown inside as"
+    return Check("identity", True, f"{inside} uid {jail.UNPRIVILEGED_ID}")
