@@ -80,7 +80,7 @@ class ModelFolder:
 
 @contextmanager
 def untied_copy(folder: ModelFolder) -> Iterator[Path]:
-    """`folder` itself or, where the output embeddings are tied, a temporary twin that has them as a tensor of their own.
+    """`folder` itself; where output embeddings are tied, a temporary twin that has them as a tensor of their own.
 
     The twin links to everything else. It computes the same. Raises EngineError for a layout it does not know.
     """

@@ -39,7 +39,7 @@ class ScriptedEngine:
         self._window, self._vocabulary = window, vocabulary
         self._closed = False
 
-    async def generate(self, request: Generate, sampling: Sampling) -> Generated:
+    async def generate(self, request: Generate, sampling: Sampling) -> Generated:  # noqa: ARG002
         if self._closed:
             raise closed_error()
         limit = new_token_limit(request, self._window, self._vocabulary)
@@ -54,7 +54,7 @@ class ScriptedEngine:
                 return Generated(tuple(token_ids), (0.0,) * len(token_ids), finish, version)
         raise AssertionError("an end-of-text token always finishes")
 
-    async def load_policy(self, weights: Path, version: int) -> None:
+    async def load_policy(self, weights: Path, version: int) -> None:  # noqa: ARG002
         """The script stays; answers carry the new version."""
         if self._closed:
             raise closed_error()

@@ -1,4 +1,4 @@
-"""The reference engine: transformers in this process, batched with a KV cache. Correct first; for tests and small models."""
+"""The reference engine: transformers in this process, batched with a KV cache. For tests and small models."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ class TransformersEngine:
 
     def _load(self, weights: Path) -> Any:
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
             model = AutoModelForCausalLM.from_pretrained(weights, dtype=self._dtype, local_files_only=True)
         except (OSError, ValueError) as error:
@@ -176,7 +178,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -
 
 
 def nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
-    """`chances` (V) with all but the smallest set of likeliest tokens that holds `top_p` set to 0 (arXiv 1904.09751)."""
+    """`chances` (V), 0 outside the smallest set of likeliest tokens that holds `top_p` of them (arXiv 1904.09751)."""
     ordered, order = chances.sort(descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return chances.scatter(-1, order[outside], 0.0)

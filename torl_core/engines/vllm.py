@@ -22,6 +22,9 @@ from torl_core.errors import EngineError
 from torl_core.protocols import Codec, Generate, Generated, Sampling
 from torl_core.types import TokenIds
 
+PARENT_PID = "TORL_ENGINE_PARENT_PID"
+"""Environment variable that tells the engine process whose child it is (see `vllm_process`)."""
+
 _CPU_PREFILL_TOKENS = 8192
 """Least token budget of one engine step on a CPU, where a prompt is never cut (see `_cpu_arguments`)."""
 
@@ -235,11 +238,12 @@ def _environment() -> Iterator[None]:
     should inherit.
     """
     before = dict(os.environ)
-    os.environ.update({**_variables(), **before, "TORL_ENGINE_PARENT_PID": str(os.getpid())})
+    os.environ.update({**_variables(), **before, PARENT_PID: str(os.getpid())})
     try:
         yield
     finally:
-        os.environ.clear()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
         os.environ.update(before)
 
 
@@ -255,9 +259,8 @@ def _variables() -> Mapping[str, str]:
     }
     start = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     if not torch.cuda.is_available():
-        start["TORCH_COMPILE_DISABLE"] = (
-            "1"  # else the first step waits for a C++ compiler, for a helper of the sampler
-        )
+        # Else the first step waits for a C++ compiler, for a helper of the sampler.
+        start["TORCH_COMPILE_DISABLE"] = "1"
         # One core stays free for the front end, which decodes text and looks for stop strings.
         start["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) - 1))
     return quiet | start

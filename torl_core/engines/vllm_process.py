@@ -14,7 +14,8 @@ import signal
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-PARENT_PID = "TORL_ENGINE_PARENT_PID"
+from torl_core.engines.vllm import PARENT_PID
+
 _PR_SET_PDEATHSIG = 1
 
 

@@ -35,7 +35,7 @@ def _platform() -> Check:
 def _bubblewrap() -> Check:
     path = shutil.which("bwrap")
     if path is None:
-        return Check("bubblewrap", False, "bwrap is not on PATH", "apt-get install bubblewrap")
+        return Check("bubblewrap", False, "bwrap is not on PATH", "run `apt-get install bubblewrap`")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Check("bubblewrap", True, f"{version} ({path})")
 
@@ -48,13 +48,13 @@ def _sysctl(name: str) -> str | None:
 def _user_namespaces() -> Check:
     name = "user namespaces"
     if _sysctl("kernel/unprivileged_userns_clone") == "0":
-        return Check(name, False, "kernel.unprivileged_userns_clone is 0", "sysctl -w kernel.unprivileged_userns_clone=1")
+        return Check(name, False, "kernel.unprivileged_userns_clone is 0", "run `sysctl -w kernel.unprivileged_userns_clone=1`")
     if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        remedy = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that lets bwrap use userns"
+        remedy = "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give bwrap an AppArmor profile with userns"
         return Check(name, False, "AppArmor restricts unprivileged user namespaces", remedy)
     most = _sysctl("user/max_user_namespaces")
     if most == "0":
-        return Check(name, False, "user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=10000")
+        return Check(name, False, "user.max_user_namespaces is 0", "run `sysctl -w user.max_user_namespaces=10000`")
     return Check(name, most is not None, f"at most {most}", "use a kernel with CONFIG_USER_NS")
 
 
@@ -69,7 +69,7 @@ def _nested() -> Check:
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
     except OSError as error:
-        return Check(name, False, str(error), "apt-get install bubblewrap util-linux")
+        return Check(name, False, str(error), "run `apt-get install bubblewrap util-linux`")
     detail = "user, pid, mount, ipc" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
     return Check(name, done.returncode == 0, detail, "" if done.returncode == 0 else remedy)
 
@@ -78,7 +78,7 @@ def _system_calls() -> Check:
     try:
         size = len(seccomp.filter_program()) // 8
     except OSError as error:
-        return Check("seccomp filter", False, str(error), "apt-get install libseccomp2")
+        return Check("seccomp filter", False, str(error), "run `apt-get install libseccomp2`")
     return Check("seccomp filter", True, f"{len(seccomp.ALLOWED)} calls allowed, {size} instructions")
 
 

@@ -62,13 +62,16 @@ class Pool:
 
     async def open(self) -> None:
         """Raises WorkerFailed when any worker does not start."""
+        starts = [self._start_worker() for _ in range(self._config.workers)]
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._config.workers):
-                    group.create_task(self._start_worker())
-        except* WorkerFailed as failures:
+            results = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:
             await self.close()
-            raise failures.exceptions[0] from None
+            raise
+        failures = [result for result in results if result is not None]
+        if failures:
+            await self.close()
+            raise failures[0]
         self._spawn(self._sweep())
 
     @property

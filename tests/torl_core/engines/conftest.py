@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ PATHS = [
     [token("H"), token("h"), token("h")],
     [token("I"), E2, token("``")],
 ]
-NEXT = {a: b for path in PATHS for a, b in zip(path, path[1:], strict=False)}
+NEXT = {a: b for path in PATHS for a, b in itertools.pairwise(path)}
 """What the chain model says after each token. A text goes on with `h` for ever unless END comes first."""
 
 
