@@ -201,11 +201,11 @@ def doctor(
 
 
 def _prepare_prefect(home: Path | None = None) -> None:
-    """Before Prefect is imported: no telemetry, warnings only on stderr (the progress bars tell the rest), and for a
-    run of its own a database of its own."""
+    """Before Prefect is imported: no telemetry, none of its log lines (the bars and our errors tell the same on stderr),
+    and for a run of its own a database of its own."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     if home and not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_HOME", str(home.resolve()))

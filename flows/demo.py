@@ -18,7 +18,7 @@ from infra.settings import load_campaign
 from infra.storage import Store
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError
-from torl_core.toy.base import build_base
+from torl_core.toy.base import STEPS, build_base
 
 _CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -88,22 +88,15 @@ def _base(folder: Path, seed: int) -> None:
         raise ConfigError(
             f"--out {folder.parent} cannot be made ({error.strerror})", "it is a writable folder", "choose another"
         ) from None
-    from torl_core.toy.base import STEPS
-
     with bar("base model", STEPS) as progress:
         build_base(folder, seed, lambda done, _total, loss: progress.update(done, f"loss {loss:.3f}"))
 
 
 _QUERY = """
-SELECT campaign, max_calls, benchmark AS decoding, coalesce(kind, 'all') AS kind, step,
-       count(*) AS problems,
-       avg(correct::INT) AS accuracy,
-       avg((n_code_blocks > 0)::INT) AS code_ratio,
-       sum(len(list_filter(tool_calls, lambda c: c.status = 'ok'))) / nullif(sum(len(tool_calls)), 0) AS pass_ratio,
-       avg(reward) AS reward
-FROM evaluations
-GROUP BY GROUPING SETS ((campaign, max_calls, benchmark, step), (campaign, max_calls, benchmark, step, kind))
-ORDER BY benchmark, campaign DESC, kind != 'all', kind, step
+SELECT campaign, max_calls, benchmark AS decoding, coalesce(kind, 'all') AS kind, step, responses AS problems,
+       accuracy, code_ratio, pass_ratio, reward
+FROM scores
+ORDER BY benchmark, campaign DESC, scores.kind NULLS FIRST, step
 """
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from prefect.filesystems import RemoteFileSystem
 
 from infra.storage import Store
 
 
-def results_in(store: Store) -> WritableFileSystem:
-    """Unsaved block over `<store>/prefect-results`; results are references of a few hundred bytes."""
+def results_in(store: Store) -> Path | RemoteFileSystem:
+    """`<store>/prefect-results`; results are references of a few hundred bytes."""
     place = store.uri_of("prefect-results")
-    return LocalFileSystem(basepath=place) if store.is_local else RemoteFileSystem(basepath=place)
+    return Path(place) if store.is_local else _saved_block(place)
+
+
+@cache
+def _saved_block(place: str) -> RemoteFileSystem:
+    """Prefect wants the block of a remote place known to its server; the credentials stay in this machine's environment."""
+    block = RemoteFileSystem(basepath=place)
+    block.save(f"torl-{hashlib.sha256(place.encode()).hexdigest()[:12]}", overwrite=True, _sync=True)
+    return block

@@ -42,6 +42,7 @@ def evaluate(
         trajectories=(store.put_evaluation(step, name, benchmark.temperature, records_to_table(graded, codec)),),
         policy=policy,
         config_digest=config.identity(),
+        max_calls=tool.max_calls,
         problems=problems,
         metrics=summarise(graded),
         duration_s=watch.lap(),

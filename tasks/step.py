@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from prefect import Task, task
+import prefect
+from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from pydantic import TypeAdapter
 
 from infra.blocks import results_in
+from infra.progress import console
 from infra.storage import Ref, Store, versions
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, DataError, SandboxCannotIsolate
@@ -69,14 +71,17 @@ def cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     return f"{config.name}-{name}-{hashlib.sha256(text).hexdigest()[:20]}"
 
 
-def is_worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Bad input stays bad; everything else may be the machine's fault and gets another try."""
+def is_worth_retrying(task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Bad input stays bad; everything else may be the machine's fault, is said, and gets another try."""
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, ConfigError | DataError | SandboxCannotIsolate)
+    if isinstance(error, ConfigError | DataError | SandboxCannotIsolate):
+        return False
+    console.print(f"{task.name} is tried again: {type(error).__name__}: {error}", style="yellow", markup=False)
+    return True
 
 
 step_task = partial(
-    task,
+    prefect.task,
     retries=2,
     retry_delay_seconds=[2, 10],
     retry_condition_fn=is_worth_retrying,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,13 +50,16 @@ class VllmEngine:
         self._request_ids = itertools.count()
         self._in_flight = 0
         self._refusal: EngineError | None = None
+        self._processes: list[BaseProcess] = []
 
     @classmethod
     async def open(cls, config: EngineConfig, weights: Path, version: int, dtype: str, seed: int) -> Self:
         codec, folder = load_codec(weights), ModelFolder.read(weights)
+        others = _engine_processes()
         window = config.max_model_len or folder.window
         with _environment(), untied_copy(folder) as path:
             engine = cls(_start(config, path, window, dtype, seed), codec, folder, window, version)
+        engine._processes = [p for p in _engine_processes() if p not in others]
         _skip_text_of_logprobs(engine._llm, codec)
         return engine
 
@@ -101,6 +106,9 @@ class VllmEngine:
         if self._llm is not None:
             llm, self._llm, self._refusal = self._llm, None, closed_error()
             llm.shutdown(timeout=_CLOSE_TIMEOUT_S)
+            for process in self._processes:  # vLLM kills a slow one, and does not wait for its end
+                process.kill()
+                process.join()
             await asyncio.sleep(0)  # lets vLLM's cancelled tasks end
 
     async def _sample(self, request: Generate, sampling: Sampling, limit: int) -> tuple[TokenIds, tuple[float, ...]]:
@@ -161,6 +169,10 @@ class VllmEngine:
             "a generation that fails is not data",
             "see the engine's messages; the step can be run again",
         )
+
+
+def _engine_processes() -> list[BaseProcess]:
+    return [child for child in multiprocessing.active_children() if child.name == "EngineCore"]
 
 
 def _require_top_p_1(sampling: Sampling) -> None:

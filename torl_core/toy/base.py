@@ -17,9 +17,9 @@ from torl_core.toy.tokenizer import build_tokenizer
 from torl_core.trainer.policy import PackedPolicy
 from torl_core.types import Sample
 
-STEPS = 1500
+STEPS = 1200
 DOCUMENTS_PER_STEP = 32
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-3
 WARMUP_STEPS = 50
 ROW_TOKENS = 64
 """Length of a packed row; longer than any document."""
@@ -45,6 +45,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.06,
         dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):

@@ -124,7 +124,7 @@ def test_show_tells_author_and_loss_without_colour(small):
     assert titles == [
         "prompt · 2 tokens · no loss",
         "model · 28 tokens · trained",
-        "tool · 43 tokens · no loss",
+        "tool · 41 tokens · no loss",
         "model · 28 tokens · trained",
         "tool · 7 tokens · no loss",
         "model · 12 tokens · trained",

@@ -49,9 +49,9 @@ def test_progress_by_hand(small):
     assert first["reward"] == pytest.approx(1 / 3)  # +1, -1, +1; the unjudged one has none
     assert first["accuracy"] == pytest.approx(2 / 3)
     assert (first["ungraded_share"], first["truncated_share"], first["calls"]) == (1 / 4, 1 / 4, 3 / 4)
-    # letters are tokens: CODE has 28, ANSWER 12; c's code 23; shown output 1 + 6, the error 37 + 6
+    # letters are tokens: CODE has 28, ANSWER 12; c's code 23; shown output 1 + 6, the error 35 + 6
     assert first["model_tokens"] == pytest.approx(((28 + 12) + (28 + 28 + 12) + (12 + 23) + 7) / 4)
-    assert first["tool_tokens"] == pytest.approx((7 + 43 + 7) / 4)
+    assert first["tool_tokens"] == pytest.approx((7 + 41 + 7) / 4)
     assert first["response_tokens"] == first["model_tokens"] + first["tool_tokens"]
     assert first["step_time_s"] == 4.0
     assert first["phases_s"] == {"overhead": 0.25, "reward": 0.25, "rollout": 2.0, "train": 1.5}
