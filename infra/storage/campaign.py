@@ -110,9 +110,7 @@ class EvaluationManifest:
 Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest)
 
 
-_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (StepManifest, EvaluationManifest)
-}
+_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (StepManifest, EvaluationManifest)}
 
 
 def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:

@@ -20,7 +20,7 @@ import psutil
 from torl_core.config import SandboxConfig
 from torl_core.sandbox import Pool, open_sandbox
 
-WAITING = 16
+WAITING, CALLS = 16, 3000
 SNIPPETS = {
     "print(1+1)": "print(1+1)",
     "sympy solve": "from sympy import *\nx = symbols('x')\nprint(solve(x**2 - 5*x + 6, x))",
@@ -76,7 +76,8 @@ def once():
         os._exit(0)
     os.waitpid(pid, 0)
 def cpu():
-    return sum(r.ru_utime + r.ru_stime for r in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(r.ru_utime + r.ru_stime for r in both)
 for _ in range(5): once()
 begin, used = time.perf_counter(), cpu()
 for _ in range(count): once()
@@ -108,31 +109,36 @@ async def main() -> None:
     begin = time.perf_counter()
     pool = await open_sandbox(config)
     opened_s = time.perf_counter() - begin
-    print(f"{config.workers} workers of {config.slots_per_worker} slots, {os.cpu_count()} cores, open in {opened_s:.1f} s\n")
-    print(f"| snippets/s at {WAITING} waiting calls (CPU ms per call) | sandbox | subprocess | bare fork, one core | os.fork, one core |")
+    print(
+        f"{config.workers} workers, {config.slots_per_worker} slots each, {os.cpu_count()} cores; open in {opened_s:.1f} s\n"
+    )
+    print(
+        f"| snippets/s at {WAITING} waiting calls (CPU ms per call) "
+        "| sandbox | subprocess | bare fork, one core | os.fork, one core |"
+    )
     print("|---|---|---|---|---|")
     for name, code in SNIPPETS.items():
         heavy = name in ("sympy solve", "numpy")
         await _pooled(pool, code, 2 * WAITING)
         cells = [
-            await _pooled(pool, code, 480 if heavy else 1600),
-            _subprocesses(code, 16 if heavy else 100),
-            _bare_fork(code, 100 if heavy else 400, "kernel.fork"),
-            _bare_fork(code, 100 if heavy else 400, "os.fork"),
+            await _pooled(pool, code, 320 if heavy else 960),
+            _subprocesses(code, 8 if heavy else 48),
+            _bare_fork(code, 60 if heavy else 200, "kernel.fork"),
+            _bare_fork(code, 60 if heavy else 200, "os.fork"),
         ]
         print(f"| {name} | " + " | ".join(f"{rate:.0f} ({cpu_ms:.1f})" for rate, cpu_ms in cells) + " |")
     print("\n| one call at a time, ms | median | 95% |\n|---|---|---|")
     for name, code in SNIPPETS.items():
         times = await _latencies_ms(pool, code, 100)
         print(f"| {name} | {statistics.median(times):.1f} | {times[94]:.1f} |")
-    few, many = await _rate_at(pool, 10), await _rate_at(pool, 5000)
-    print(f"\nprint(1+1) with 10 calls waiting: {few:.0f}/s; with 5,000: {many:.0f}/s.")
+    few, many = await _rate_at(pool, 10), await _rate_at(pool, CALLS)
+    print(f"\nprint(1+1) with 10 calls waiting: {few:.0f}/s; with {CALLS}: {many:.0f}/s.")
     print(f"Largest resident size of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB.")
     await pool.close()
 
 
 async def _rate_at(pool: Pool, waiting: int) -> float:
-    """Calls a second over 5,000 calls of which `waiting` stand in the queue at any time."""
+    """Calls a second over CALLS calls of which `waiting` stand in the queue at any time."""
     begin = time.perf_counter()
     gate = asyncio.Semaphore(waiting)
 
@@ -140,8 +146,8 @@ async def _rate_at(pool: Pool, waiting: int) -> float:
         async with gate:
             await pool.execute("print(1+1)")
 
-    await asyncio.gather(*(one() for _ in range(5000)))
-    return 5000 / (time.perf_counter() - begin)
+    await asyncio.gather(*(one() for _ in range(CALLS)))
+    return CALLS / (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

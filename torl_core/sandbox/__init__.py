@@ -1,4 +1,4 @@
-"""Runs code written by a model. `open_sandbox(config)` is the door; `check_isolation()` says what this machine can do."""
+"""Runs code written by a model: `open_sandbox(config)`. What this machine can do to contain it: `check_isolation()`."""
 
 from torl_core.sandbox.isolation import Check, check_isolation
 from torl_core.sandbox.opening import open_sandbox

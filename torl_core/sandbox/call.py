@@ -34,18 +34,18 @@ class Call:
 class Files:
     """Code, stdout and stderr as memory files. The output files are sealed to their size, so they cannot grow."""
 
-    __slots__ = ("capacity", "code", "limit", "stderr", "stdout")
+    __slots__ = ("code", "code_bytes", "limit", "stderr", "stdout")
 
     def __init__(self, code: bytes, max_output_bytes: int) -> None:
-        self.limit = max_output_bytes
-        self.capacity = -(-(max_output_bytes + 1) // PAGE) * PAGE
+        self.limit, self.code_bytes = max_output_bytes, len(code)
+        capacity = -(-(max_output_bytes + 1) // PAGE) * PAGE
         opened: list[int] = []
         try:
             opened.append(_memory_file("code"))
             _write_all(opened[0], code)
             for name in ("stdout", "stderr"):
                 opened.append(_memory_file(name))
-                os.ftruncate(opened[-1], self.capacity)
+                os.ftruncate(opened[-1], capacity)
                 fcntl.fcntl(opened[-1], fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         except OSError:
             for fd in opened:
@@ -103,7 +103,7 @@ class Outcome:
         return Outcome(*OUTCOME.unpack(message))
 
 
-def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int, jailed: bool) -> ToolCall:
+def tool_call(call: Call, files: Files, outcome: Outcome, jailed: bool) -> ToolCall:
     stdout, stdout_cut = files.read(files.stdout)
     stderr, stderr_cut = files.read(files.stderr)
     exit_code: int | None = os.waitstatus_to_exitcode(outcome.wait_status)
@@ -112,7 +112,7 @@ def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int, jail
         status: CallStatus = "crash"
     elif stdout_cut or stderr_cut:
         exit_code, status = None, "output_limit"
-    elif outcome.ending == TIMED_OUT or (exit_code == -signal.SIGKILL and outcome.cpu_s >= cpu_limit_s - 0.5):
+    elif outcome.ending == TIMED_OUT:
         exit_code, status = None, "timeout"
     else:
         status = _status(exit_code or 0, stderr, jailed)
@@ -131,8 +131,8 @@ def tool_call(call: Call, files: Files, outcome: Outcome, cpu_limit_s: int, jail
 
 
 def _status(exit_code: int, stderr: str, jailed: bool) -> CallStatus:
-    """Nobody in a jail can send SIGKILL to a snippet's main process: one that came unasked is the kernel's, which is out
-    of memory."""
+    """Nobody in a jail can send SIGKILL to a snippet's main process: one that came unasked is the kernel's, out of
+    memory."""
     if exit_code == 0:
         return "ok"
     if exit_code == -signal.SIGKILL and jailed:

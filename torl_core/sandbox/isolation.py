@@ -29,7 +29,9 @@ def check_isolation() -> tuple[Check, ...]:
 
 def _platform() -> Check:
     system = os.uname()
-    return Check("kernel", system.sysname == "Linux", f"{system.sysname} {system.release}", "run on Linux 5.14 or later")
+    return Check(
+        "kernel", system.sysname == "Linux", f"{system.sysname} {system.release}", "run on Linux 5.14 or later"
+    )
 
 
 def _bubblewrap() -> Check:
@@ -48,9 +50,11 @@ def _sysctl(name: str) -> str | None:
 def _user_namespaces() -> Check:
     name = "user namespaces"
     if _sysctl("kernel/unprivileged_userns_clone") == "0":
-        return Check(name, False, "kernel.unprivileged_userns_clone is 0", "run `sysctl -w kernel.unprivileged_userns_clone=1`")
+        return Check(
+            name, False, "kernel.unprivileged_userns_clone is 0", "run `sysctl -w kernel.unprivileged_userns_clone=1`"
+        )
     if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        remedy = "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give bwrap an AppArmor profile with userns"
+        remedy = "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or allow bwrap userns in AppArmor"
         return Check(name, False, "AppArmor restricts unprivileged user namespaces", remedy)
     most = _sysctl("user/max_user_namespaces")
     if most == "0":
@@ -64,7 +68,7 @@ PROBE = ["unshare", "--user", "--pid", "--mount", "--ipc", "--fork", "true"]
 def _nested() -> Check:
     """The namespaces of a slot and a snippet, made inside the jail's."""
     name = "namespaces inside the jail"
-    remedy = "in a container: allow user namespaces and mounts (for Docker: --security-opt seccomp=unconfined, or privileged)"
+    remedy = "in a container, allow user namespaces and mounts (Docker: --security-opt seccomp=unconfined)"
     words = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--", *PROBE]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)

@@ -134,4 +134,3 @@ def _folder_of(package: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{package} is not installed", name=package)
     return Path(spec.origin).parents[1]
-

@@ -8,7 +8,7 @@ from torl_core.sandbox import seccomp
 from torl_core.sandbox.inside.limits import Limits
 from torl_core.sandbox.isolation import check_isolation
 from torl_core.sandbox.pool import MAX_REPORT_BYTES, Pool
-from torl_core.sandbox.worker import WorkerFailed
+from torl_core.sandbox.worker import WorkerError
 
 MIB = 1 << 20
 
@@ -25,9 +25,11 @@ async def open_sandbox(config: SandboxConfig) -> Pool:
     pool = Pool(config, _limits(config, jailed))
     try:
         await pool.open()
-    except WorkerFailed as failure:
+    except WorkerError as failure:
         raise SandboxUnavailable(
-            f"A sandbox worker did not start: {failure}", "Every worker must start before the first call", "see `torl doctor`"
+            f"A sandbox worker did not start: {failure}",
+            "Every worker must start before the first call",
+            "see `torl doctor`",
         ) from failure
     return pool
 

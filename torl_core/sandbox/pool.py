@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from torl_core.config import SandboxConfig
 from torl_core.errors import DataError, SandboxUnavailable
 from torl_core.sandbox.call import Call, Files, tool_call
 from torl_core.sandbox.inside.limits import CANCELLED, NOT_STARTED, Limits
-from torl_core.sandbox.worker import Slot, Worker, WorkerFailed
+from torl_core.sandbox.worker import Slot, Worker, WorkerError
 from torl_core.types import ToolCall
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Pool:
         self._closed = False
 
     async def open(self) -> None:
-        """Raises WorkerFailed when any worker does not start."""
+        """Raises WorkerError when any worker does not start."""
         starts = [self._start_worker() for _ in range(self._config.workers)]
         try:
             results = await asyncio.gather(*starts, return_exceptions=True)
@@ -87,6 +87,8 @@ class Pool:
         """
         limit_s = self._config.timeout_s if timeout_s is None else timeout_s
         _check_call(code, limit_s)
+        if asyncio.get_running_loop() is not self._loop:
+            raise _unavailable("The sandbox was opened on another event loop", "open one on this loop")
         if self._closed:
             raise _unavailable("The sandbox is closed", "open another")
         call = Call(code, float(limit_s), self._loop.create_future(), time.monotonic())
@@ -136,7 +138,7 @@ class Pool:
             return
         slot.deadline_s = call.dispatched_s + call.timeout_s + OVERDUE_S
         try:
-            slot.run(call, files, _cpu_limit_s(call))
+            slot.run(call, files)
         except OSError:
             self._slot_lost(slot)
 
@@ -159,15 +161,22 @@ class Pool:
         slot.call = slot.files = None
         try:
             if outcome.ending == NOT_STARTED:
-                log.warning("a snippet's jail could not be completed: %s", files.read(files.stderr)[0])
-                self._retry(call)
+                self._on_not_started(call, files.read(files.stderr)[0])
             elif not call.future.done() and outcome.ending != CANCELLED:
                 self._counts["executed"] += 1
-                call.future.set_result(tool_call(call, files, outcome, _cpu_limit_s(call), self._limits.jailed))
+                call.future.set_result(tool_call(call, files, outcome, self._limits.jailed))
         finally:
             files.close()
         self._idle.append(slot)
         self._dispatch()
+
+    def _on_not_started(self, call: Call, reason: str) -> None:
+        """The jail could not be completed: never the snippet's doing."""
+        log.warning("a snippet could not be started: %s", reason)
+        if call.attempts > self._config.max_retries:
+            self._fail([call], f"A snippet could not be started: {reason}", "see `torl doctor`")
+        else:
+            self._retry(call)
 
     def _retry(self, call: Call) -> None:
         """Elsewhere, before those that have not been tried; too many tries are the snippet's own doing."""
@@ -198,7 +207,7 @@ class Pool:
         try:
             slot = await worker.open_slot()
         except OSError as error:
-            raise WorkerFailed(worker.log() or str(error)) from error
+            raise WorkerError(worker.log() or str(error)) from error
         self._slots.add(slot)
         self._loop.add_reader(slot.sock, self._on_answer, slot)
         self._idle.append(slot)
@@ -229,7 +238,7 @@ class Pool:
     async def _replace_slot(self, worker: Worker) -> None:
         try:
             await self._add_slot(worker)
-        except WorkerFailed:
+        except WorkerError:
             self._worker_lost(worker)
 
     def _worker_lost(self, worker: Worker) -> None:
@@ -252,7 +261,7 @@ class Pool:
             try:
                 await self._start_worker()
                 return
-            except WorkerFailed as failure:
+            except WorkerError as failure:
                 log.warning("a sandbox worker did not start: %s", failure)
                 if not self._workers:
                     self._fail(list(self._queue), f"No sandbox worker starts: {failure}", "see `torl doctor`")
@@ -270,15 +279,10 @@ class Pool:
                 if slot.call is not None and now > slot.deadline_s:
                     slot.kill()
 
-    def _spawn(self, work: object) -> None:
-        task = self._loop.create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _cpu_limit_s(call: Call) -> int:
-    """CPU seconds of one process: threads may use several cores, so this only bounds what outlives the wall limit."""
-    return math.ceil(call.timeout_s) * 2 + 1
 
 
 def _check_call(code: object, timeout_s: object) -> None:
@@ -306,5 +310,3 @@ def _crash(call: Call) -> ToolCall:
 
 def _unavailable(what: str, remedy: str) -> SandboxUnavailable:
     return SandboxUnavailable(what, "A failure of the sandbox is never a result of the code", remedy)
-
-

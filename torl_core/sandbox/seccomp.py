@@ -19,27 +19,26 @@ KILL_PROCESS, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 NOT_EQUAL, LESS, LESS_EQUAL, EQUAL, GREATER_EQUAL, GREATER, MASKED_EQUAL = range(1, 8)
 BAD_ARCHITECTURE, OPTIMIZE, BINARY_TREE = 2, 8, 2
 
-ALLOWED = """
+_NAMES = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2 dup3 pipe
 pipe2 fcntl flock fsync fdatasync sync_file_range fallocate ftruncate truncate fadvise64 readahead sendfile splice tee
-vmsplice copy_file_range open openat openat2 creat access faccessat faccessat2 stat fstat lstat newfstatat statx statfs
-fstatfs getcwd chdir fchdir mkdir mkdirat rmdir rename renameat renameat2 link linkat unlink unlinkat symlink symlinkat
-readlink readlinkat chmod fchmod fchmodat chown fchown lchown fchownat umask utime utimes utimensat futimesat getdents
-getdents64 inotify_init1 inotify_add_watch inotify_rm_watch
-mmap munmap mremap mprotect madvise mincore msync brk mlock munlock mlock2 membarrier memfd_create get_mempolicy
-poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2
-timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4
-rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo
-sigaltstack pause alarm setitimer getitimer timer_create timer_settime timer_gettime timer_getoverrun timer_delete
-pidfd_open pidfd_send_signal
-fork vfork execve execveat exit exit_group wait4 waitid set_tid_address set_robust_list get_robust_list futex
-futex_waitv rseq arch_prctl restart_syscall
-getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid setsid setpgid
-getpriority getrlimit setrlimit getrusage times sysinfo uname getcpu sched_yield sched_getaffinity sched_setaffinity
-sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval capget
-time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep getrandom
-sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername getsockopt setsockopt
-""".split()
+vmsplice copy_file_range open openat openat2 creat access faccessat faccessat2 stat fstat lstat newfstatat statx
+statfs fstatfs getcwd chdir fchdir mkdir mkdirat rmdir rename renameat renameat2 link linkat unlink unlinkat symlink
+symlinkat readlink readlinkat chmod fchmod fchmodat chown fchown lchown fchownat umask utime utimes utimensat
+futimesat getdents getdents64 inotify_init1 inotify_add_watch inotify_rm_watch mmap munmap mremap mprotect madvise
+mincore msync brk mlock munlock mlock2 membarrier memfd_create get_mempolicy poll ppoll select pselect6 epoll_create
+epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime
+timerfd_gettime signalfd signalfd4 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigpending
+rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo sigaltstack pause alarm setitimer getitimer timer_create
+timer_settime timer_gettime timer_getoverrun timer_delete pidfd_open pidfd_send_signal fork vfork execve execveat exit
+exit_group wait4 waitid set_tid_address set_robust_list get_robust_list futex futex_waitv rseq arch_prctl
+restart_syscall getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid getpgrp
+getsid setsid setpgid getpriority getrlimit setrlimit getrusage times sysinfo uname getcpu sched_yield
+sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+sched_rr_get_interval capget time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep getrandom sendto
+recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername getsockopt setsockopt
+"""
+ALLOWED = tuple(_NAMES.split())
 
 ALLOWED_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX."""

@@ -24,7 +24,7 @@ BURIAL_TIMEOUT_S = 5.0
 CREDENTIALS = struct.Struct("3i")
 
 
-class WorkerFailed(Exception):
+class WorkerError(Exception):
     """A warm interpreter that did not start; the message is what it said."""
 
 
@@ -40,11 +40,11 @@ class Slot:
         self.files: Files | None = None
         self.deadline_s = 0.0
 
-    def run(self, call: Call, files: Files, cpu_limit_s: int) -> None:
+    def run(self, call: Call, files: Files) -> None:
         """Raises OSError when the slot is gone."""
         self.call, self.files = call, files
         fds = array.array("i", (files.code, files.stdout, files.stderr))
-        job = JOB.pack(call.timeout_s, cpu_limit_s)
+        job = JOB.pack(call.timeout_s, files.code_bytes)
         self.sock.sendmsg([job], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
 
     def cancel(self) -> None:
@@ -85,7 +85,7 @@ class Worker:
 
     @staticmethod
     async def start(limits: Limits) -> Worker:
-        """Raises WorkerFailed."""
+        """Raises WorkerError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.memfd_create("worker-log", os.MFD_CLOEXEC)
         with theirs:
@@ -99,11 +99,12 @@ class Worker:
                     stdout=log,
                     stderr=log,
                     cwd="/",
+                    start_new_session=True,
                 )
             except OSError as error:
                 ours.close()
                 os.close(log)
-                raise WorkerFailed(f"{words[0]}: {error.strerror}") from error
+                raise WorkerError(f"{words[0]}: {error.strerror}") from error
         worker = Worker(process, ours, log)
         try:
             await worker._greet(limits)
@@ -120,12 +121,12 @@ class Worker:
                 await loop.sock_sendall(self.channel, json.dumps(dataclasses.asdict(limits)).encode())
                 answer = await loop.sock_recv(self.channel, 64)
         except (OSError, TimeoutError) as error:
-            raise WorkerFailed(self.log() or f"no answer ({error!r})") from error
+            raise WorkerError(self.log() or f"no answer ({error!r})") from error
         if answer != READY:
-            raise WorkerFailed(self.log() or "ended while starting")
+            raise WorkerError(self.log() or "ended while starting")
 
     async def open_slot(self) -> Slot:
-        """Raises WorkerFailed with what the slot said, or OSError when the worker is gone."""
+        """Raises WorkerError with what the slot said, or OSError when the worker is gone."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         ours.setblocking(False)
@@ -136,7 +137,7 @@ class Worker:
             await asyncio.wait_for(_readable(ours), START_TIMEOUT_S)
             message, ancillary, _, _ = ours.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
             if message != READY:
-                raise WorkerFailed(message.decode() or self.log() or "the slot ended while starting")
+                raise WorkerError(message.decode() or self.log() or "the slot ended while starting")
             slot.pidfd = os.pidfd_open(CREDENTIALS.unpack(ancillary[0][2])[0])
         except BaseException:
             slot.close()
@@ -167,16 +168,16 @@ class Worker:
             self.process.kill()
             self.process.wait()
         for pidfd in pidfds:
-            select.select([pidfd], [], [], BURIAL_TIMEOUT_S)
+            end = select.poll()
+            end.register(pidfd, select.POLLIN)
+            end.poll(BURIAL_TIMEOUT_S * 1000)
 
 
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(sock)
-
-

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (one snippet a line reads better than a wrapped one)
 """What every backend of the Sandbox protocol must do, isolation aside."""
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ from torl_core.config import SandboxConfig
 from torl_core.sandbox import open_sandbox
 
 async def main():
-    pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=2, dangerously_run_model_code_without_isolation={unjailed}))
+    options = dict(dangerously_run_model_code_without_isolation={unjailed})
+    pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=2, **options))
     calls = [asyncio.create_task(pool.execute("import os\\nos.fork()\\nwhile True: pass", 60)) for _ in range(2)]
     await asyncio.sleep(0.5)
     print("up", flush=True)
@@ -147,7 +148,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("unjailed", [False, True], ids=["jailed", "unjailed"])
 def test_kill_9_of_the_parent_leaves_no_process(unjailed):
-    process = subprocess.Popen([sys.executable, "-c", PARENT.format(unjailed=unjailed)], cwd=ROOT, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(unjailed=unjailed)], cwd=ROOT, stdout=subprocess.PIPE
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -162,7 +165,13 @@ def test_kill_9_of_the_parent_leaves_no_process(unjailed):
 
 def test_nothing_leaks_over_many_calls(jailed):
     async def work(count):
-        codes = ["print(1)", "1/0", "import os\nos.fork()", "open('f', 'w').write('x')", "while True: print('y' * 9999)"]
+        codes = [
+            "print(1)",
+            "1/0",
+            "import os\nos.fork()",
+            "open('f', 'w').write('x')",
+            "while True: print('y' * 9999)",
+        ]
         await asyncio.gather(*(jailed.pool.execute(codes[i % len(codes)]) for i in range(count)))
 
     def held():
@@ -189,6 +198,11 @@ def test_thousands_of_calls_may_wait_and_be_cancelled(jailed):
     assert [r.stdout for r in jailed.run(work())] == [f"{i}\n" for i in range(100)]
     assert jailed.pool.stats.waiting == 0
     assert jailed.execute("print('on')").stdout == "on\n"
+
+
+def test_a_pool_belongs_to_the_loop_that_opened_it(jailed):
+    with pytest.raises(SandboxUnavailable, match="another event loop"):
+        asyncio.run(jailed.pool.execute("print(1)"))
 
 
 def test_no_isolation_no_run(monkeypatch):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (one snippet a line reads better than a wrapped one)
 """Hostile snippets in the jail. Each states how it ends, and that the next snippet, the pool and the host are untouched."""
 
 from __future__ import annotations

@@ -83,35 +83,37 @@ def drop_bounding_set() -> None:
 
 
 class _CapabilityHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
 
+_VERSION_3 = ctypes.pointer(_CapabilityHeader(0x20080522, 0))
 _NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
-_VERSION_3 = _CapabilityHeader(0x20080522, 0)
 
 
 def drop_capabilities() -> None:
-    _call("capset", ctypes.byref(_VERSION_3), _NO_CAPABILITIES)
+    if _libc.capset(_VERSION_3, _NO_CAPABILITIES):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 class Filter:
-    """A seccomp program, kept in memory so that installing it is one call."""
-
-    class _Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+    """A seccomp program, kept in memory so that installing it is one call. It needs PR_SET_NO_NEW_PRIVS beforehand."""
 
     def __init__(self, code: bytes) -> None:
         self._code = ctypes.create_string_buffer(code, len(code))
-        self._program = self._Program(len(code) // 8, ctypes.addressof(self._code))
+        self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
-        _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0)
+        if _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0):
+            raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def use_huge_pages() -> None:
-    """Collapse this process's heap into huge pages, as far as the kernel agrees: a fork then copies far fewer entries."""
+    """Collapse this process's heap into huge pages where the kernel agrees: a fork then copies far fewer entries."""
     size = 1 << 21
     with open("/proc/self/maps") as maps:
         regions = [line.split() for line in maps]

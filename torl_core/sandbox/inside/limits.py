@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-JOB = struct.Struct("<dI")
-"""timeout_s, cpu_limit_s. Beside it travel three descriptors: code (read), stdout and stderr (sealed to their size)."""
+JOB = struct.Struct("<dQ")
+"""timeout_s, code_bytes. With it travel three descriptors: code, stdout and stderr, the latter two sealed to a size."""
 
 OUTCOME = struct.Struct("<BiddQ")
 """ending, wait status, wall_s, cpu_s, peak_memory_bytes."""

@@ -25,26 +25,30 @@ READY = b"ready"
 UNPRIVILEGED_ID = 65534
 NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
 TMP_INODES = 16384
+OPEN_FILES = 256
+MEMORY_FOR_REPORT_BYTES = 32 << 20
 
 
 def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
     """Fork a slot that serves `channel`, in namespaces of its own where it is jailed."""
     pid = kernel.fork_into(NAMESPACES) if limits.jailed else kernel.fork()
     if pid == 0:
-        serve(channel, limits, filter_)
+        _serve(channel, limits, filter_)
 
 
-def serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> NoReturn:
+def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> NoReturn:
     """Until the pool closes the channel. Whatever fails here ends the slot; the pool replaces it."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         place: _Jail | _Folder = _Jail(limits) if limits.jailed else _Folder()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _limit_what_snippets_inherit(limits)
+        interpreter = snippet.Interpreter(limits, filter_)
         started = mmap.mmap(-1, mmap.PAGESIZE)
         place.refresh()
         channel.send(READY)
-        while _serve_one(channel, limits, filter_, started, place):
+        while _serve_one(channel, interpreter, started, place):
             place.refresh()
         status = 0
     except OSError as error:
@@ -53,24 +57,37 @@ def serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None)
         os._exit(status)
 
 
+def _limit_what_snippets_inherit(limits: Limits) -> None:
+    """The slot lives within them, too. The last of the memory is for reporting that there was not enough."""
+    pairs = [
+        (resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes + MEMORY_FOR_REPORT_BYTES)),
+        (resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES)),
+        (resource.RLIMIT_CORE, (0, 0)),
+    ]
+    if limits.jailed:  # outside a user namespace of our own this would count every process of the user
+        pairs.append((resource.RLIMIT_NPROC, (limits.max_processes, limits.max_processes)))
+    for what, soft_and_hard in pairs:
+        resource.setrlimit(what, soft_and_hard)
+
+
 def _serve_one(
-    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, started: mmap.mmap, place: _Jail | _Folder
+    channel: socket.socket, interpreter: snippet.Interpreter, started: mmap.mmap, place: _Jail | _Folder
 ) -> bool:
     message, fds, _, _ = socket.recv_fds(channel, JOB.size, 3)
     if len(message) != JOB.size:
-        return not (message == b"")  # a cancellation that crossed the answer it was meant for
-    timeout_s, cpu_limit_s = JOB.unpack(message)
+        return message != b""  # else a cancellation that crossed the answer it was meant for
+    timeout_s, code_bytes = JOB.unpack(message)
     started[0] = 0
     begin = time.monotonic()
     pid = kernel.fork()
     if pid == 0:
-        snippet.run(fds, started, limits, filter_, cpu_limit_s)
+        interpreter.run(fds, code_bytes, started)
     for fd in fds:
         os.close(fd)
     ending, alive = _watch(pid, channel, timeout_s)
     _, status, usage = os.wait4(pid, 0)
     wall_s = time.monotonic() - begin
-    place.end_stragglers(pid)
+    place.end_stragglers()
     if ending == ENDED and not started[0]:
         ending = NOT_STARTED
     cpu_s = usage.ru_utime + usage.ru_stime
@@ -100,6 +117,7 @@ class _Jail:
         kernel.make_mounts_private()
         kernel.mount_tmpfs("/proc", "size=4k,mode=0555", kernel.MS_RDONLY)  # nobody looks at processes from here on
         kernel.drop_bounding_set()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         self._own_pid_namespace = os.pidfd_open(os.getpid())
         self._tmp = f"size={limits.tmp_bytes},nr_inodes={TMP_INODES},mode=0700,uid={os.getuid()},gid={os.getgid()}"
         self._mounted = False
@@ -107,7 +125,11 @@ class _Jail:
     def _map_identity(self) -> None:
         """In a new user namespace nobody has a name until this is written."""
         unprivileged = UNPRIVILEGED_ID
-        lines = {"uid_map": f"{unprivileged} {unprivileged} 1", "setgroups": "deny", "gid_map": f"{unprivileged} {unprivileged} 1"}
+        lines = {
+            "uid_map": f"{unprivileged} {unprivileged} 1",
+            "setgroups": "deny",
+            "gid_map": f"{unprivileged} {unprivileged} 1",
+        }
         for name, line in lines.items():
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(line)
@@ -123,8 +145,8 @@ class _Jail:
         os.chdir("/tmp")
         self._mounted = True
 
-    def end_stragglers(self, pid: int) -> None:
-        """Nothing to do: they were in the PID namespace that ended with `pid`."""
+    def end_stragglers(self) -> None:
+        """Nothing to do: they were in the PID namespace that ended with the snippet."""
 
 
 class _Folder:
@@ -142,7 +164,7 @@ class _Folder:
         os.environ["TMPDIR"] = self._path
         os.chdir(self._path)
 
-    def end_stragglers(self, pid: int) -> None:
+    def end_stragglers(self) -> None:
         """Orphans come to this process, which adopted them: kill until none is left."""
         while True:
             with open(f"/proc/self/task/{os.getpid()}/children") as file:

@@ -1,11 +1,12 @@
 """The warm interpreter. It imports what snippets use, then forks a slot whenever the pool asks for one.
 
-Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAILED)"`, FD being its channel to the pool. It
-depends on the standard library, numpy and sympy alone: in the jail there is nothing else.
+Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAILED)"`, FD being its channel to the
+pool. It depends on the standard library, numpy and sympy alone: in the jail there is nothing else.
 """
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import gc
 import importlib
@@ -15,6 +16,7 @@ import random
 import signal
 import socket
 import sys
+import traceback
 from types import ModuleType
 
 from torl_core.sandbox.inside import kernel, slot
@@ -23,25 +25,29 @@ from torl_core.sandbox.inside.limits import Limits
 SEED = 0
 FIXED_ADDRESSES = "TORL_FIXED_ADDRESSES"
 """Set in the second life of the process, which has the same addresses in every worker: id() is then the same, too."""
-COMMON_MODULES = (
-    "bisect cmath collections contextlib copy csv ctypes dataclasses datetime decimal enum fractions functools heapq inspect "
-    "itertools json logging math multiprocessing operator pprint queue random re signal statistics string subprocess "
-    "tempfile textwrap threading time timeit traceback typing warnings mpmath numpy numpy.linalg numpy.random sympy "
-    "sympy.abc sympy.combinatorics sympy.geometry sympy.ntheory sympy.solvers sympy.stats"
-).split()
+_COMMON = """
+bisect cmath collections contextlib copy csv ctypes dataclasses datetime decimal enum fractions functools heapq
+inspect itertools json logging math operator pprint queue random re signal statistics string subprocess tempfile
+textwrap threading time timeit traceback typing warnings mpmath numpy numpy.linalg numpy.random sympy sympy.abc
+sympy.combinatorics sympy.geometry sympy.ntheory sympy.solvers sympy.stats
+"""
 WARM_UP = """
 import numpy as np
 from sympy import *
 x, y, z = symbols("x y z")
 n = symbols("n", integer=True, positive=True)
 print(solve(x**2 - 5*x + 6, x), solve([x + y - 3, x - y - 1], [x, y]), solve(x**3 - 2*x + 1, x), solve(sin(x) - 1, x))
-print(simplify(sin(x)**2 + cos(x)**2), factor(x**3 - 1), expand((x + y)**3), apart(1/(x*(x + 1))), sqrt(8), Rational(1, 3))
-print(diff(exp(x)*x**2, x), integrate(x**2*exp(x), x), integrate(1/x, (x, 1, 2)), limit(sin(x)/x, x, 0), series(exp(x), x, 0, 4))
-print(summation(n, (n, 1, 10)), Sum(1/n**2, (n, 1, oo)).doit(), nsolve(cos(x) - x, 1), N(pi, 30), latex(sqrt(x)/2))
-print(Matrix([[1, 2], [3, 4]]).inv(), Matrix([[2, 1], [1, 2]]).eigenvals(), Eq(x, y), sympify("x**2 + 1"), solveset(x**2 - 1, x))
-print(factorint(360), isprime(97), gcd(12, 18), divisors(28), binomial(5, 2), factorial(5), totient(10), mod_inverse(3, 7))
-print(np.linalg.solve(np.eye(3) + 1, np.arange(3.0)), np.roots([1, -3, 2]), np.random.rand(2).sum(), np.sort(np.arange(9) % 4).mean())
+print(simplify(sin(x)**2 + cos(x)**2), factor(x**3 - 1), expand((x + y)**3), apart(1/(x*(x + 1))), sqrt(8))
+print(diff(exp(x)*x**2, x), integrate(x**2*exp(x), x), integrate(1/x, (x, 1, 2)), Rational(1, 3), latex(sqrt(x)/2))
+print(limit(sin(x)/x, x, 0), series(exp(x), x, 0, 4), nsolve(cos(x) - x, 1), N(pi, 30), Eq(x, y), sympify("x**2 + 1"))
+print(summation(n, (n, 1, 10)), Sum(1/n**2, (n, 1, oo)).doit(), solveset(x**2 - 1, x), Matrix([[1, 2], [3, 4]]).inv())
+print(Matrix([[2, 1], [1, 2]]).eigenvals(), factorint(360), isprime(97), gcd(12, 18), divisors(28), binomial(5, 2))
+print(factorial(5), totient(10), mod_inverse(3, 7), np.linalg.solve(np.eye(3) + 1, np.arange(3.0)))
+print(np.roots([1, -3, 2]), np.random.rand(2).sum(), np.sort(np.arange(9) % 4).mean())
+try: 1/0
+except ZeroDivisionError: traceback.format_exc()
 """
+"""Run once, so that snippets find sympy's caches filled and lazily imported modules loaded."""
 
 
 def main(fd: int, jailed: bool) -> None:
@@ -51,7 +57,6 @@ def main(fd: int, jailed: bool) -> None:
         kernel.disable_address_randomisation()
         os.environ[FIXED_ADDRESSES] = "1"
         os.execv(sys.executable, sys.orig_argv)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=fd)
     limits = Limits(**json.loads(channel.recv(1 << 20)))
     _be_killed_first()
@@ -76,17 +81,17 @@ def _be_killed_first() -> None:
 
 
 def _warm_up() -> None:
-    for name in COMMON_MODULES:
+    for name in _COMMON.split():
         importlib.import_module(name)
     with open(os.devnull, "w") as null:
         sys.stdout, kept = null, sys.stdout
-        exec(WARM_UP, {"__name__": "warm_up"})
+        exec(WARM_UP, {"__name__": "warm_up", "traceback": traceback})
         sys.stdout = kept
     _hide_this_program()
     _fix_random_states()
+    atexit._clear()  # what the imports left there would run, and cost, in every snippet
     gc.collect()
     kernel.use_huge_pages()
-    gc.disable()
     gc.freeze()
 
 
@@ -118,4 +123,3 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
             return
         with socket.socket(fileno=fds[0]) as theirs:
             slot.start(theirs, limits, filter_)
-
