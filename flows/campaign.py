@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infra.tracking import open_tracker
 from prefect import flow
 
 from flows.artifacts import Board
 from infra.progress import bar
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
+from infra.tracking import open_tracker
 from tasks.checkpoint import checkpoint
 from tasks.evaluate import evaluate
 from tasks.prepare import prepare

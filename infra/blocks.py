@@ -19,7 +19,7 @@ def results_in(store: Store) -> Path | RemoteFileSystem:
 
 @cache
 def _saved_block(place: str) -> RemoteFileSystem:
-    """Prefect wants the block of a remote place known to its server; the credentials stay in this machine's environment."""
+    """Prefect wants the block of a remote place on its server; the credentials stay in this machine's environment."""
     block = RemoteFileSystem(basepath=place)
-    block.save(f"torl-{hashlib.sha256(place.encode()).hexdigest()[:12]}", overwrite=True, _sync=True)
+    block.save(f"torl-{hashlib.sha256(place.encode()).hexdigest()[:12]}", overwrite=True)
     return block

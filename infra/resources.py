@@ -15,11 +15,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torl_core.grading.workers import Grader, open_grader
-
 from torl_core.config import CampaignConfig, SandboxConfig
 from torl_core.engines import open_engine
 from torl_core.errors import EngineError, GraderUnavailable, LearnerError, SandboxUnavailable
+from torl_core.grading.workers import Grader, open_grader
 from torl_core.protocols import Generator, Learner, Sandbox
 from torl_core.sandbox import open_sandbox
 from torl_core.trainer import open_learner

@@ -45,8 +45,8 @@ def _stored(store: Store, source: ProblemSource) -> tuple[list[Problem], Ref]:
     listed = put_rejected(store, rejected)
     if listed:
         console.print(
-            f"{source.location}: {len(problems)} problems, {len(rejected)} rows rejected; they are listed with line and "
-            f"reason in {store.uri_of(listed.key)}",
+            f"{source.location}: {len(problems)} problems, {len(rejected)} rows rejected; listed with line and reason "
+            f"in {store.uri_of(listed.key)}",
             style="yellow",
         )
     return problems, put_problems(store, problems)

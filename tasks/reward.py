@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from torl_core.rewards import reward as reward_of
-
 from infra.progress import bar
 from infra.resources import current
 from infra.storage import CampaignStore, Record, Store, get_table, records_to_table, table_to_records
@@ -17,6 +15,7 @@ from torl_core.advantages import group_advantages
 from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, RewardConfig
 from torl_core.grading import prose_of_segments
+from torl_core.rewards import reward as reward_of
 from torl_core.types import Grade, Policy
 
 

@@ -34,7 +34,7 @@ class ProblemSource(Config):
     """Where problems come from, and which columns hold what."""
 
     location: str
-    """A .jsonl or .parquet file (path or URL), `hf:NAME` for a Hugging Face dataset, or `toy:SPLIT` for the demo's problems."""
+    """A .jsonl or .parquet file (path or URL), `hf:NAME` (a Hugging Face dataset), or `toy:SPLIT` (the demo's)."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
     statement: str = "problem"
@@ -201,8 +201,9 @@ class CampaignConfig(Config):
         problems, updates = self.rollout.problems_per_step, self.algorithm.updates_per_step
         if problems % updates:
             raise ValueError(
-                f"rollout.problems_per_step is {problems} and algorithm.updates_per_step is {updates}: whole groups are dealt "
-                f"into equal mini-batches, so the first must be a multiple of the second; try {-(-problems // updates) * updates}"
+                f"rollout.problems_per_step is {problems} and algorithm.updates_per_step is {updates}: whole groups "
+                "are dealt into equal mini-batches, so the first must be a multiple of the second; "
+                f"try {-(-problems // updates) * updates}"
             )
         return self
 
@@ -210,8 +211,9 @@ class CampaignConfig(Config):
     def _logprobs_are_whole(self) -> CampaignConfig:
         if self.rollout.top_p < 1 and self.engine.backend == "vllm":
             raise ValueError(
-                f"rollout.top_p is {self.rollout.top_p} and engine.backend is vllm, which gives log-probabilities after "
-                "top_p's truncation where training needs them before it; set top_p to 1 or the backend to transformers"
+                f"rollout.top_p is {self.rollout.top_p} and engine.backend is vllm, which gives log-probabilities "
+                "after top_p's truncation where training needs them before it; set top_p to 1 or the backend to "
+                "transformers"
             )
         return self
 
@@ -219,12 +221,11 @@ class CampaignConfig(Config):
     def _row_holds_a_response(self) -> CampaignConfig:
         if self.trainer.row_tokens <= self.rollout.max_new_tokens:
             raise ValueError(
-                f"trainer.row_tokens is {self.trainer.row_tokens} and rollout.max_new_tokens is {self.rollout.max_new_tokens}: "
-                "a packed row must hold a prompt and its whole response; raise the first or lower the second"
+                f"trainer.row_tokens is {self.trainer.row_tokens} and rollout.max_new_tokens is "
+                f"{self.rollout.max_new_tokens}: a packed row must hold a prompt and its whole response; "
+                "raise the first or lower the second"
             )
         return self
-
-
 
     def deciding(self) -> dict[str, Any]:
         """What decides the campaign's results.

@@ -1,4 +1,4 @@
-"""The seams: Generator, Sandbox, Learner, and the tokenizer's three verbs. One conformance suite per protocol holds them."""
+"""The seams: Generator, Sandbox, Learner, and the tokenizer's verbs. One conformance suite per protocol holds them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Codec(Protocol):
         ...
 
     def encode(self, text: str) -> TokenIds:
-        """Tokens of `text` taken as plain text: a special token's spelling becomes ordinary tokens, nothing is added."""
+        """Tokens of `text` as plain text: a special token's spelling becomes ordinary tokens, nothing is added."""
         ...
 
     def decode(self, token_ids: TokenIds) -> str:
@@ -57,7 +57,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """`token_ids` as sampled, end-of-text token included; `logprobs` under temperature and before top_p's truncation."""
+    """`token_ids` as sampled, end-of-text included; `logprobs` under temperature and before top_p's truncation."""
 
     token_ids: TokenIds
     logprobs: tuple[float, ...]
@@ -108,7 +108,7 @@ class Learner(Protocol):
     """Holds weights and optimizer state, and applies updates. All calls block."""
 
     def load(self, weights: Path, optimizer: Path | None) -> None:
-        """Start from a Hugging Face folder; `optimizer` None means a fresh optimizer. Raises LearnerError, DataError."""
+        """Start from a Hugging Face folder; `optimizer` None means a fresh one. Raises LearnerError, DataError."""
         ...
 
     def update(self, batch: Batch, learning_rate: float) -> UpdateStats:

@@ -1,7 +1,8 @@
 """The datum: Problem -> Prompt -> Trajectory -> Reward -> Sample -> Batch -> Policy.
 
-State is token ids; text is a view of it. Entry t of every per-token array describes token t. Suffix shapes: `T` tokens of
-one trajectory (prompt included), `t` tokens of one segment, `B` rows, `L` row length. Units stand in names (`_s`, `_bytes`).
+State is token ids; text is a view of it. Entry t of every per-token array describes token t. Suffix shapes: `T` tokens
+of one trajectory (prompt included), `t` tokens of one segment, `B` rows, `L` row length. Units stand in names (`_s`,
+`_bytes`).
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A version of the model: a Hugging Face folder at `weights_uri`, its content digest, and the digest it came from."""
+    """A version of the model: a Hugging Face folder at `weights_uri`, its digest, and the digest it came from."""
 
     version: int
     weights_uri: str

@@ -109,9 +109,8 @@ async def main() -> None:
     begin = time.perf_counter()
     pool = await open_sandbox(config)
     opened_s = time.perf_counter() - begin
-    print(
-        f"{config.workers} workers, {config.slots_per_worker} slots each, {os.cpu_count()} cores; open in {opened_s:.1f} s\n"
-    )
+    print(f"Opened in {opened_s:.1f} s.")
+    print(f"{config.workers} workers, {config.slots_per_worker} slots each; {os.cpu_count()} cores\n")
     print(
         f"| snippets/s at {WAITING} waiting calls (CPU ms per call) "
         "| sandbox | subprocess | bare fork, one core | os.fork, one core |"

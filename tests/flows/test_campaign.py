@@ -1,5 +1,6 @@
 """Whole campaigns as a user runs them: through `torl`, in processes that are killed for real."""
 
+import itertools
 import json
 import os
 import shutil
@@ -63,7 +64,7 @@ def test_a_campaign_leaves_steps_rows_checkpoints_and_evaluations(config: Path, 
     assert [m.step for m in steps] == [1, 2, 3]
     assert outcome["policy"]["digest"] == steps[-1].policy_out.digest
     assert [m.policy_in.version for m in steps] == [0, 1, 2]
-    assert all(after.policy_in == before.policy_out for before, after in zip(steps, steps[1:], strict=False))
+    assert all(after.policy_in == before.policy_out for before, after in itertools.pairwise(steps))
     assert {m.policy_out.digest for m in steps} | {steps[0].policy_in.digest} == {
         digest for m in steps for digest in (m.policy_in.digest, m.policy_out.digest)
     }

@@ -85,9 +85,8 @@ def test_cancelling_from_the_ui_stops_every_process(
         "trainer": {"learning_rate": 1e-4, "row_tokens": 160, "rows_per_micro_batch": 8, "threads": 1},
     }
     deployments = {d["name"]: d["id"] for d in api(prefect_server, "POST", "/deployments/filter", {})}
-    run = api(
-        prefect_server, "POST", f"/deployments/{deployments['campaign']}/create_flow_run", {"parameters": {"config": config}}
-    )  # fmt: skip
+    start = f"/deployments/{deployments['campaign']}/create_flow_run"
+    run = api(prefect_server, "POST", start, {"parameters": {"config": config}})
 
     def state() -> str:
         return str(api(prefect_server, "GET", f"/flow_runs/{run['id']}")["state"]["type"])

@@ -13,7 +13,7 @@ from fractions import Fraction
 from torl_core.grading.normalise import FUNCTIONS, Tokens
 
 
-class Unreadable(Exception):  # noqa: N818  (a verdict on a spelling, not a failure)
+class Unreadable(Exception):
     """This spelling is not in the grammar."""
 
 

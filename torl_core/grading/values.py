@@ -33,11 +33,11 @@ _DIGITS = 60
 Point = Mapping[str, Value]
 
 
-class TooLarge(Exception):  # noqa: N818  (a verdict on an answer, not a failure)
+class TooLarge(Exception):
     """Evaluating this would take numbers beyond the bounds of this module."""
 
 
-class Undefined(Exception):  # noqa: N818
+class Undefined(Exception):
     """Division by zero, a pole, or another value that does not exist."""
 
 

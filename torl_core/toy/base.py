@@ -77,7 +77,7 @@ def build_base(folder: Path, seed: int, progress: Progress | None = None, steps:
 def pretrain(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, progress: Progress | None = None
 ) -> None:
-    """Next-token training on the model-written part of the documents, learning rate warmed up, then falling linearly."""
+    """Next-token training on what the model writes of the documents; the learning rate is warmed up, then falls."""
     policy = PackedPolicy(model, temperature=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
