@@ -201,7 +201,7 @@ def doctor(
 
 
 def _prepare_prefect(home: Path | None = None) -> None:
-    """Before Prefect is imported: no telemetry, none of its log lines (the bars and our errors tell the same on stderr),
+    """Before Prefect is imported: no telemetry, none of its log lines (bars and errors tell the same on stderr),
     and for a run of its own a database of its own."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

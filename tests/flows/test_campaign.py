@@ -36,6 +36,7 @@ def config(tmp_path: Path, base_model: Path) -> Path:
         "problems": {"location": "toy:train", "limit": 64},
         "rollout": {"template": "short", "problems_per_step": 8, "samples_per_problem": 4, "max_new_tokens": 48},
         "engine": {"backend": "transformers", "max_num_seqs": 32},
+        "reward": {"code_error": -0.5},  # the tiny base is never right: this gives training something to do
         "algorithm": {"updates_per_step": 2},
         "trainer": {"learning_rate": 1e-3, "row_tokens": 160, "rows_per_micro_batch": 8, "zero_stage": 1, "threads": 1},
         "evaluation": {"benchmarks": {"greedy": {"problems": {"location": "toy:test", "limit": 16}}}},

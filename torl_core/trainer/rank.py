@@ -114,9 +114,10 @@ class Rank:
         torch.distributed.all_reduce(values)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        norm = self._stage_0_norm() if self._trainer.zero_stage == 0 else None
         self._engine.step()
         self._updates += 1
-        norm = float(self._engine.get_global_grad_norm() or 0.0)
+        norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
         check_finite("gradient norm", norm if self._engine.was_step_applied() else float("nan"))
         return Sums(values.cpu()).stats(batch.loss_denominator, norm)
 
@@ -169,6 +170,11 @@ class Rank:
         for state in self._engine.basic_optimizer.state.values():
             state["step"].fill_(updates)
         self._updates = updates
+
+    def _stage_0_norm(self) -> float:
+        """DeepSpeed clips by this norm at stage 0 too, but does not tell it."""
+        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _state(self, kind: str) -> dict[str, Tensor]:
         """Whole float32 tensors by parameter name, on the CPU of rank 0; every rank takes part."""

@@ -148,6 +148,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("unjailed", [False, True], ids=["jailed", "unjailed"])
 def test_kill_9_of_the_parent_leaves_no_process(unjailed):
+    folders = set(Path("/tmp").glob("torl-snippet-*"))
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(unjailed=unjailed)], cwd=ROOT, stdout=subprocess.PIPE
     )
@@ -161,6 +162,7 @@ def test_kill_9_of_the_parent_leaves_no_process(unjailed):
         process.wait()
     gone = [p for p in children if not wait_until(lambda p=p: not p.is_running() or p.status() == psutil.STATUS_ZOMBIE)]
     assert gone == []
+    assert wait_until(lambda: set(Path("/tmp").glob("torl-snippet-*")) <= folders)
 
 
 def test_nothing_leaks_over_many_calls(jailed):

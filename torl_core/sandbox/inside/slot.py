@@ -42,7 +42,6 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         place: _Jail | _Folder = _Jail(limits) if limits.jailed else _Folder()
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         _limit_what_snippets_inherit(limits)
         interpreter = snippet.Interpreter(limits, filter_)
         started = mmap.mmap(-1, mmap.PAGESIZE)
@@ -50,6 +49,7 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
         channel.send(READY)
         while _serve_one(channel, interpreter, started, place):
             place.refresh()
+        place.leave()
         status = 0
     except OSError as error:
         channel.send(f"{error.strerror or error}".encode()[:4096])
@@ -116,6 +116,7 @@ class _Jail:
         self._map_identity()
         kernel.make_mounts_private()
         kernel.mount_tmpfs("/proc", "size=4k,mode=0555", kernel.MS_RDONLY)  # nobody looks at processes from here on
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         kernel.drop_bounding_set()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         self._own_pid_namespace = os.pidfd_open(os.getpid())
@@ -124,13 +125,8 @@ class _Jail:
 
     def _map_identity(self) -> None:
         """In a new user namespace nobody has a name until this is written."""
-        unprivileged = UNPRIVILEGED_ID
-        lines = {
-            "uid_map": f"{unprivileged} {unprivileged} 1",
-            "setgroups": "deny",
-            "gid_map": f"{unprivileged} {unprivileged} 1",
-        }
-        for name, line in lines.items():
+        same = f"{UNPRIVILEGED_ID} {UNPRIVILEGED_ID} 1"
+        for name, line in (("uid_map", same), ("setgroups", "deny"), ("gid_map", same)):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(line)
 
@@ -148,6 +144,9 @@ class _Jail:
     def end_stragglers(self) -> None:
         """Nothing to do: they were in the PID namespace that ended with the snippet."""
 
+    def leave(self) -> None:
+        """Nothing to do: the namespaces end with the slot."""
+
 
 class _Folder:
     """Without isolation: a folder of its own per snippet, and its process session is killed behind it."""
@@ -156,10 +155,13 @@ class _Folder:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         self._path = ""
 
-    def refresh(self) -> None:
+    def leave(self) -> None:
         if self._path:
             os.chdir("/")
             shutil.rmtree(self._path, ignore_errors=True)
+
+    def refresh(self) -> None:
+        self.leave()
         self._path = tempfile.mkdtemp(prefix="torl-snippet-")
         os.environ["TMPDIR"] = self._path
         os.chdir(self._path)
