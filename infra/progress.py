@@ -25,6 +25,13 @@ class _RichBar:
         self._progress.update(self._task, completed=done, detail=detail)
 
 
+class _NoBar:
+    """What comes and goes on a terminal is not worth a line in a log."""
+
+    def update(self, done: int, detail: str = "") -> None:
+        pass
+
+
 class _LineBar:
     """For logs: at most one line every ten seconds, and one at the end."""
 
@@ -45,7 +52,7 @@ def bar(label: str, total: int, transient: bool = False) -> Iterator[Bar]:
     """A bar over `total` units; bars opened while another is open stand below it. `transient` ones vanish when done."""
     global _live
     if not console.is_terminal:
-        yield _LineBar(label, total)
+        yield _NoBar() if transient else _LineBar(label, total)
         return
     outermost = _live is None
     if _live is None:

@@ -91,7 +91,8 @@ def _serve_one(
     if ending == ENDED and not started[0]:
         ending = NOT_STARTED
     cpu_s = usage.ru_utime + usage.ru_stime
-    channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024))
+    if alive:
+        channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024))
     return alive
 
 
