@@ -4,9 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 extra=${EXTRA:-cpu}
 
-# bubblewrap jails model-written code; g++ builds DeepSpeed's communication op when training uses several CPU processes.
+# bubblewrap and libseccomp jail model-written code; g++ builds DeepSpeed's communication op when training uses several CPU processes.
 packages=()
 command -v bwrap >/dev/null || packages+=(bubblewrap)
+ldconfig -p | grep -q 'libseccomp\.so\.2' || packages+=(libseccomp2)
 command -v g++ >/dev/null || packages+=(g++)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if ((${#packages[@]})); then

@@ -1,4 +1,4 @@
-"""Every benchmark, one after another: `make bench`. Each prints a markdown table; `--quick` leaves the five demos out."""
+"""Every benchmark, one after another (`make bench`), as markdown tables; `--quick` leaves the five demos out."""
 
 import subprocess
 import sys
