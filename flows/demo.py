@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -108,9 +109,9 @@ def table_lines(store: Store) -> list[Line]:
 
 def _table(lines: Sequence[Line]) -> Table:
     """One row per campaign, decoding and kind; each figure before and after training."""
-    table = Table(title="Before and after training", header_style="bold")
+    table = Table(title="Before → after training", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("tool", "decoding", "problems", "accuracy", "code ratio", "pass ratio", "reward"):
-        table.add_column(name, justify="left" if name in ("tool", "decoding", "problems") else "right")
+        table.add_column(name, justify="left" if name in ("tool", "decoding", "problems") else "right", no_wrap=True)
     first = min(line.step for line in lines)
     before = {(line.campaign, line.decoding, line.kind): line for line in lines if line.step == first}
     for line in lines:

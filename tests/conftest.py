@@ -38,7 +38,6 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         port = probe.getsockname()[1]
     environment = os.environ | {
         "PREFECT_HOME": str(home),
-        "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     with (home / "server.log").open("wb") as log:
