@@ -146,7 +146,9 @@ DRIVERS: dict[str, Driver] = {"streaming": roll_out, "waves": roll_out_in_waves}
 
 
 @asynccontextmanager
-async def parts(engine: str) -> AsyncIterator[tuple[protocols.Generator, protocols.Sandbox, HfCodec]]:
+async def parts(
+    engine: str, model: Path | None
+) -> AsyncIterator[tuple[protocols.Generator, protocols.Sandbox, HfCodec]]:
     """Warm engine and sandbox, and the codec of the demo's model."""
     if engine == "simulated":
         from torl_core.toy.tokenizer import build_tokenizer
@@ -159,8 +161,8 @@ async def parts(engine: str) -> AsyncIterator[tuple[protocols.Generator, protoco
     from torl_core.toy.base import build_base
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "base"
-        build_base(folder, seed=0)
+        folder = model or Path(scratch) / "base"
+        build_base(folder, seed=0)  # leaves a folder that is there as it is
         warm = await open_engine(EngineConfig(max_num_seqs=256), folder, 0, "float32", 0)
         sandbox = await open_sandbox(SandboxConfig())
         try:
@@ -170,8 +172,10 @@ async def parts(engine: str) -> AsyncIterator[tuple[protocols.Generator, protoco
             await warm.close()
 
 
-async def measure(engine_name: str, problems: int, max_new_tokens: int, calls: int, repeats: int) -> None:
-    async with parts(engine_name) as (engine, sandbox, codec):
+async def measure(
+    engine_name: str, model: Path | None, problems: int, max_new_tokens: int, calls: int, repeats: int
+) -> None:
+    async with parts(engine_name, model) as (engine, sandbox, codec):
         prompts = [make_prompt(p, "short", codec) for p in toy_problems("train", problems)]
         attempts = [Attempt(p, f"{i}-{k}", f"{i}") for i, p in enumerate(prompts) for k in range(SAMPLES)]
         rollout, tool = RolloutConfig(max_new_tokens=max_new_tokens), ToolConfig(max_calls=calls)
@@ -183,19 +187,20 @@ async def measure(engine_name: str, problems: int, max_new_tokens: int, calls: i
             return perf_counter() - started, trajectories
 
         await once(roll_out, 0.0, 99)  # compilation, caches and the sandbox's first forks are not measured
-        times: dict[tuple[str, float], float] = {}
+        times: dict[tuple[str, float], list[float]] = {}
         sampled: list[Trajectory] = []
-        for latency_s in LATENCIES_S:
-            for name, driver in DRIVERS.items():
-                runs = [await once(driver, latency_s, seed) for seed in range(repeats)]
-                times[name, latency_s] = median(seconds for seconds, _ in runs)
-                sampled += [t for _, trajectories in runs for t in trajectories]
-                print(f"{name} at {latency_s * 1000:.0f} ms: {[round(s, 2) for s, _ in runs]}", file=sys.stderr)
+        for seed in range(repeats):  # outermost, so that a busy minute of the machine falls on every case
+            for latency_s in LATENCIES_S:
+                for name, driver in DRIVERS.items():
+                    seconds, trajectories = await once(driver, latency_s, seed)
+                    times.setdefault((name, latency_s), []).append(seconds)
+                    sampled += trajectories
+                    print(f"{name} at {latency_s * 1000:.0f} ms: {seconds:.2f} s", file=sys.stderr)
     print(table(engine_name, len(attempts), sampled, times, repeats))
 
 
 def table(
-    engine: str, episodes: int, sampled: Sequence[Trajectory], times: dict[tuple[str, float], float], repeats: int
+    engine: str, episodes: int, sampled: Sequence[Trajectory], times: dict[tuple[str, float], list[float]], repeats: int
 ) -> str:
     model_tokens = sum(sum(t.loss_mask) for t in sampled) / len(sampled)
     calls = sum(len(t.tool_calls) for t in sampled) / len(sampled)
@@ -209,8 +214,8 @@ def table(
     for latency_s in LATENCIES_S:
         cells = [f"{latency_s * 1000:.0f} ms"]
         for name in DRIVERS:
-            seconds = times[name, latency_s]
-            cells += [f"{seconds:.2f} s", f"{seconds / times[name, 0.0] - 1:+.1%}" if latency_s else ""]
+            seconds = median(times[name, latency_s])
+            cells += [f"{seconds:.2f} s", f"{seconds / median(times[name, 0.0]) - 1:+.1%}" if latency_s else ""]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -218,13 +223,14 @@ def table(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=["simulated", "vllm"], default="simulated")
+    parser.add_argument("--model", type=Path, help="folder of the demo's base for vLLM; built there when missing")
     parser.add_argument("--problems", type=int, default=32, help=f"each is sampled {SAMPLES} times")
     parser.add_argument("--max-new-tokens", type=int, default=None, help="1024 simulated, 64 with vLLM")
     parser.add_argument("--calls", type=int, default=1, help="C")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     budget = options.max_new_tokens or (64 if options.engine == "vllm" else 1024)
-    asyncio.run(measure(options.engine, options.problems, budget, options.calls, options.repeats))
+    asyncio.run(measure(options.engine, options.model, options.problems, budget, options.calls, options.repeats))
 
 
 if __name__ == "__main__":

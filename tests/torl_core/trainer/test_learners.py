@@ -25,7 +25,7 @@ from torl_core.trainer import open_learner
 from torl_core.trainer.policy import load_policy
 from torl_core.types import Batch, Sample
 
-RATE = 1e-3
+RATE = 2e-4
 REFERENCE = TrainerConfig(backend="reference", threads=1, rows_per_micro_batch=2, row_tokens=64, betas=(0.9, 0.95))
 VARIANTS = {
     "zero-0": {"zero_stage": 0},
@@ -154,7 +154,7 @@ def test_deepspeed_makes_the_references_update(
     expected = weights_after(reference, model, tmp_path / "reference", [make_batch(4)])
     found = weights_after(learner, model, tmp_path / "deepspeed", [make_batch(4)])
     start = load_file(model / "model.safetensors")
-    assert largest_difference(start, expected) > 5e-4, "the update moves the weights"
+    assert largest_difference(start, expected) > 1e-4, "the update moves the weights"
     assert largest_difference(expected, found) < 1e-5
     # AdamW divides by the gradient's own size, rounding noise included; the first moment is the gradient itself.
     one_moment, other_moment = (
