@@ -3,7 +3,8 @@
     python tests/benchmarks/rollout.py                   a simulated engine with continuous batching
     python tests/benchmarks/rollout.py --engine vllm     vLLM, the demo's base model, its problems, the real sandbox
 
-Prints a markdown table. The cost of a latency is the time beyond the same driver's at 0 ms.
+Prints a markdown table. The cost of a latency is the time beyond the same driver's at 0 ms in the same round, median
+over rounds: what else the machine does drifts from round to round.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ async def measure(
         await once(roll_out, 0.0, 99)  # compilation, caches and the sandbox's first forks are not measured
         times: dict[tuple[str, float], list[float]] = {}
         sampled: list[Trajectory] = []
-        for seed in range(repeats):  # outermost, so that a busy minute of the machine falls on every case
+        for seed in range(repeats):
             for latency_s in LATENCIES_S:
                 for name, driver in DRIVERS.items():
                     seconds, trajectories = await once(driver, latency_s, seed)
@@ -206,7 +207,7 @@ def table(
     calls = sum(len(t.tool_calls) for t in sampled) / len(sampled)
     lines = [
         f"{episodes} episodes, {engine} engine, on average {model_tokens:.0f} sampled tokens and {calls:.2f} calls, "
-        f"median of {repeats}:",
+        f"median of {repeats} rounds:",
         "",
         "| tool latency | streaming | cost | wave-synchronous | cost |",
         "|---|---|---|---|---|",
@@ -214,8 +215,9 @@ def table(
     for latency_s in LATENCIES_S:
         cells = [f"{latency_s * 1000:.0f} ms"]
         for name in DRIVERS:
-            seconds = median(times[name, latency_s])
-            cells += [f"{seconds:.2f} s", f"{seconds / median(times[name, 0.0]) - 1:+.1%}" if latency_s else ""]
+            pairs = zip(times[name, latency_s], times[name, 0.0], strict=True)
+            cost = median(slow / fast for slow, fast in pairs) - 1
+            cells += [f"{median(times[name, latency_s]):.2f} s", f"{cost:+.1%}" if latency_s else ""]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
