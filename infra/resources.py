@@ -15,6 +15,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, TypeVar
 
+from infra.storage.digests import digest_file
+from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, SandboxConfig
 from torl_core.engines import open_engine
 from torl_core.errors import EngineError, GraderUnavailable, LearnerError, SandboxUnavailable
@@ -40,6 +42,7 @@ class Resources:
         self._thread.start()
         self._open: dict[str, tuple[str, Any]] = {}
         self._learner: tuple[str, Learner] | None = None
+        self._codec: tuple[str, HfCodec] | None = None
         self._loaded: dict[str, str] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -76,6 +79,14 @@ class Resources:
     async def sandbox(self, config: SandboxConfig) -> Sandbox:
         sandbox: Sandbox = await self._warm("sandbox", config.digest(), lambda: open_sandbox(config))
         return sandbox
+
+    def codec(self, folder: Path) -> HfCodec:
+        """The codec of a model folder; policies of one campaign share their tokenizer's files, and so the codec."""
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja"))
+        wanted = " ".join(f"{path.name} {digest_file(path)}" for path in files)
+        if self._codec is None or self._codec[0] != wanted:
+            self._codec = (wanted, load_codec(folder))
+        return self._codec[1]
 
     async def grader(self) -> Grader:
         grader: Grader = await self._warm("grader", "", open_grader)

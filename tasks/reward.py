@@ -12,7 +12,7 @@ from infra.resources import current
 from infra.storage import CampaignStore, Record, Store, get_table, records_to_table, table_to_records
 from tasks.step import Rollouts, Scored, Stopwatch, step_task
 from torl_core.advantages import group_advantages
-from torl_core.codec import HfCodec, load_codec
+from torl_core.codec import HfCodec
 from torl_core.config import CampaignConfig, RewardConfig
 from torl_core.grading import prose_of_segments
 from torl_core.rewards import reward as reward_of
@@ -24,7 +24,7 @@ def reward(config: CampaignConfig, step: int, policy: Policy, rollouts: Rollouts
     """The step's trajectories with grades, rewards and advantages. Raises GraderUnavailable, StoreError."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
-    codec = load_codec(store.store.fetch_folder(policy.weights_uri, policy.digest))
+    codec = current().codec(store.store.fetch_folder(policy.weights_uri, policy.digest))
     graded = grade_all(table_to_records(get_table(store.store, rollouts.data)), codec, config.reward)
     scored = _with_advantages(graded, config.algorithm.normalise_by_std)
     ref = store.put_trajectories(step, records_to_table(scored, codec))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from infra.problems import get_problems
 from infra.progress import bar
@@ -11,11 +12,11 @@ from infra.resources import current
 from infra.storage import CampaignStore, Record, Ref, Store, records_to_table
 from tasks.execute import TaskSandbox
 from tasks.step import Rollouts, Stopwatch, step_task
-from torl_core.codec import HfCodec, load_codec
+from torl_core.codec import HfCodec
 from torl_core.config import CampaignConfig, ToolConfig
 from torl_core.curriculum import problem_indices
 from torl_core.prompts import make_prompt
-from torl_core.protocols import Sampling
+from torl_core.protocols import Sampling, Sandbox
 from torl_core.rollout import Attempt, roll_out
 from torl_core.types import Policy, Problem, Trajectory
 
@@ -44,7 +45,7 @@ def sample(
     """`samples` responses to each problem, group by group, ids beginning with `prefix`; greedy at temperature 0."""
     warm = current()
     weights = Store.open(config.store).fetch_folder(policy.weights_uri, policy.digest)
-    codec = load_codec(weights)
+    codec = warm.codec(weights)
     heat = config.rollout.temperature if temperature is None else temperature
     attempts, owners = [], []
     for i, problem in enumerate(problems):
@@ -55,27 +56,25 @@ def sample(
     sampling = Sampling(heat, config.rollout.top_p if heat else 1.0, config.seed)
 
     async def run() -> list[Trajectory]:
-        engine, sandbox = await asyncio.gather(warm.engine(config, policy, weights), _open_sandbox(config, tool))
-        try:
-            with bar("  rollout", len(attempts), transient=True) as progress:
-                done = iter(range(1, len(attempts) + 1))
-                return await roll_out(
-                    attempts,
-                    engine,
-                    sandbox,
-                    codec,
-                    config.rollout,
-                    tool,
-                    sampling,
-                    lambda _: progress.update(next(done)),
-                )
-        finally:
-            if sandbox:
-                await sandbox.close()
+        async with AsyncExitStack() as stack:
+            engine, pool = await asyncio.gather(warm.engine(config, policy, weights), _open_pool(config, tool))
+            sandbox = await stack.enter_async_context(TaskSandbox(pool)) if pool else None
+            progress = stack.enter_context(bar("  rollout", len(attempts), transient=True))
+            done = iter(range(1, len(attempts) + 1))
+            return await roll_out(
+                attempts,
+                engine,
+                sandbox,
+                codec,
+                config.rollout,
+                tool,
+                sampling,
+                lambda _: progress.update(next(done)),
+            )
 
     trajectories = warm.run(run())
     return [Record(t, problem) for t, problem in zip(trajectories, owners, strict=True)], codec
 
 
-async def _open_sandbox(config: CampaignConfig, tool: ToolConfig) -> TaskSandbox | None:
-    return TaskSandbox(await current().sandbox(config.sandbox)) if tool.max_calls else None
+async def _open_pool(config: CampaignConfig, tool: ToolConfig) -> Sandbox | None:
+    return await current().sandbox(config.sandbox) if tool.max_calls else None

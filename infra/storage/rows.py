@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,14 @@ SCHEMA = pa.schema(
     metadata={"torl.schema_version": str(SCHEMA_VERSION)},
 )
 
+_READ = [
+    *("trajectory_id", "group_id", "policy_version", "problem_id", "source", "statement", "gold_answer"),
+    *("problem_metadata", "template", "stop", "segments", "tool_calls", "refused_calls", "discarded_tokens"),
+    *("generate_s", "execute_s", "total_s", "prompt_tokens"),
+    *("correct", "extracted_answer", "grade_reason", "reward_terms", "advantage"),
+]
+"""What a Record is made from, beside its tokens; the other columns are views of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -118,7 +126,9 @@ def records_to_table(records: Sequence[Record], codec: Codec) -> pa.Table:
 def table_to_records(table: pa.Table) -> list[Record]:
     """Inverse of `records_to_table`. Raises StoreError for a table of another schema version."""
     _check_version(table.schema)
-    return [_record(row) for row in table.to_pylist(maps_as_pydicts="strict")]
+    rows = table.select(_READ).to_pylist(maps_as_pydicts="strict")
+    long = (_slices(table.column(name)) for name in ("token_ids", "logprobs"))
+    return [_record(row, ids, logprobs) for row, ids, logprobs in zip(rows, *long, strict=True)]
 
 
 def table_to_trajectories(table: pa.Table) -> list[Trajectory]:
@@ -178,10 +188,10 @@ def _segment_rows(t: Trajectory, texts: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _record(row: Mapping[str, Any]) -> Record:
+def _record(row: Mapping[str, Any], ids: tuple[int, ...], logprobs: tuple[float, ...]) -> Record:
     graded, rewarded = row["grade_reason"] is not None, row["reward_terms"] is not None
     return Record(
-        _trajectory(row),
+        _trajectory(row, ids, logprobs),
         Problem(
             row["problem_id"], row["statement"], row["gold_answer"], row["source"], json.loads(row["problem_metadata"])
         ),
@@ -191,9 +201,7 @@ def _record(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _trajectory(row: Mapping[str, Any]) -> Trajectory:
-    ids, logprobs = tuple(row["token_ids"]), tuple(row["logprobs"])
-
+def _trajectory(row: Mapping[str, Any], ids: tuple[int, ...], logprobs: tuple[float, ...]) -> Trajectory:
     def segment(author: Any, start: int, length: int) -> Segment:
         end = start + length
         return Segment(author, ids[start:end], logprobs[start:end] if author == "model" else None)
@@ -244,6 +252,13 @@ def _last_box(texts: Sequence[str]) -> tuple[int, int] | None:
 def _kind(metadata: Mapping[str, Any]) -> str | None:
     kind = metadata.get("kind", metadata.get("subject"))
     return None if kind is None else str(kind)
+
+
+def _slices(column: pa.ChunkedArray) -> list[tuple[Any, ...]]:
+    """Inverse of `_lists`."""
+    array = column.combine_chunks()
+    values, offsets = array.flatten().to_pylist(), array.offsets.to_pylist()
+    return [tuple(values[a - offsets[0] : b - offsets[0]]) for a, b in pairwise(offsets)]
 
 
 def _lists(rows: Sequence[Sequence[Any]], dtype: Any) -> pa.Array:

@@ -42,8 +42,14 @@ if __name__ == "__main__":
 
 def engine_processes(parent: int) -> list[psutil.Process]:
     """Children of `parent` but multiprocessing's resource tracker, which ends by itself."""
-    children = psutil.Process(parent).children(recursive=True)
-    return [c for c in children if not any("resource_tracker" in word for word in c.cmdline())]
+
+    def is_engine(process: psutil.Process) -> bool:
+        try:
+            return not any("resource_tracker" in word for word in process.cmdline())
+        except psutil.NoSuchProcess:  # it ended, or is a zombie, between the listing and the question
+            return False
+
+    return [child for child in psutil.Process(parent).children(recursive=True) if is_engine(child)]
 
 
 def test_a_killed_engine_process_fails_every_waiting_call(run: Run, folders: Folders) -> None:

@@ -35,7 +35,15 @@ def graded(job: Callable[[Grader], Awaitable[None]], workers: int = 1, wall_limi
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "torl_core.grading.child" in " ".join(p.cmdline())]
+    """The grading workers alive: one that was killed is a zombie, without a command line, until the loop reaps it."""
+
+    def is_worker(process: psutil.Process) -> bool:
+        try:
+            return "torl_core.grading.child" in " ".join(process.cmdline())
+        except psutil.NoSuchProcess:
+            return False
+
+    return [process for process in psutil.Process().children() if is_worker(process)]
 
 
 async def suspended_job(grader: Grader) -> tuple[asyncio.Task[Grade], psutil.Process]:
