@@ -7,6 +7,7 @@ Imports stand inside the commands, so that `torl grade` does not wait for Prefec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from enum import StrEnum
@@ -209,6 +210,8 @@ def _prepare_prefect(home: Path | None = None) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     if home and not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+        with contextlib.suppress(OSError):  # a folder that cannot be made is an error of the store's check
+            home.mkdir(parents=True, exist_ok=True)
 
 
 def _print_json(value: Any) -> None:

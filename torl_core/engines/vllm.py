@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
@@ -186,6 +187,8 @@ def _require_top_p_1(sampling: Sampling) -> None:
 
 def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int) -> Any:
     """An AsyncLLM on the running loop. vLLM is imported here, when its environment is in place."""
+    # It warns while it is imported, before it reads its own level.
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
     import torch
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM

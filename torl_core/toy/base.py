@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils import logging
 
 from torl_core.packing import pack
 from torl_core.toy.corpus import Document, document
@@ -65,6 +66,7 @@ def build_base(folder: Path, seed: int, progress: Progress | None = None, steps:
     pretrain(model, tokenizer, seed, steps, progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    logging.disable_progress_bar()
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
