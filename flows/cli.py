@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,10 +49,10 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Build a tiny base model, train it with and without the tool, print the table, write the report."""
-    _prepare_prefect(home=out / "prefect")
-    from flows.demo import run_demo
+    with _resumable(home=out / "prefect"):
+        from flows.demo import run_demo
 
-    run_demo(out.resolve(), seed).print(as_json=json)
+        run_demo(out.resolve(), seed).print(as_json=json)
 
 
 @app.command()
@@ -59,10 +61,10 @@ def campaign(config: ConfigFile, overrides: Overrides = None) -> None:
     from infra.settings import load_campaign
 
     parsed = load_campaign(config, overrides or [])
-    _prepare_prefect()
-    from flows.campaign import campaign as flow
+    with _resumable():
+        from flows.campaign import campaign as flow
 
-    _print_json(flow(parsed))
+        _print_json(flow(parsed))
 
 
 @app.command()
@@ -77,10 +79,10 @@ def evaluate(
     from infra.settings import load_campaign
 
     parsed = load_campaign(config, overrides or [])
-    _prepare_prefect()
-    from flows.evaluate import evaluate as flow
+    with _resumable():
+        from flows.evaluate import evaluate as flow
 
-    _print_json(flow(parsed, step))
+        _print_json(flow(parsed, step))
 
 
 @app.command()
@@ -201,9 +203,10 @@ def doctor(
     raise typer.Exit(0 if all(check.ok or not check.required for check in checks) else 1)
 
 
-def _prepare_prefect(home: Path | None = None) -> None:
-    """Before Prefect is imported: no telemetry, none of its log lines (bars and errors tell the same on stderr),
-    and for a run of its own a database of its own."""
+@contextlib.contextmanager
+def _resumable(home: Path | None = None) -> Iterator[None]:
+    """Around commands that run flows. Before Prefect is imported: no telemetry, none of its log lines (bars and errors
+    tell the same on stderr), and for a run of its own a database of its own."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
@@ -212,6 +215,26 @@ def _prepare_prefect(home: Path | None = None) -> None:
         os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
         with contextlib.suppress(OSError):  # a folder that cannot be made is an error of the store's check
             home.mkdir(parents=True, exist_ok=True)
+    try:
+        _start_prefect_server()
+        yield
+    except KeyboardInterrupt:
+        stderr.print("interrupted; the same command again goes on from the last finished task")
+        raise typer.Exit(130) from None
+
+
+def _start_prefect_server() -> None:
+    """The temporary server that Prefect would start by itself where there is none, but out of reach of the terminal's
+    Ctrl-C, which goes to every process of the command: it has yet to hear how the run ended."""
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value() is None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
+        try:
+            SubprocessASGIServer().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _print_json(value: Any) -> None:
@@ -228,9 +251,6 @@ def main() -> None:
     except TorlError as error:
         stderr.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stderr.print("interrupted; the same command again goes on from the last finished task")
-        sys.exit(130)
 
 
 def _escape(text: str) -> str:

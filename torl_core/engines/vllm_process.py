@@ -28,6 +28,8 @@ class TensorParallel(MultiprocExecutor):  # type: ignore[misc]
 
 
 def _end_with_parent() -> None:
+    """And not with the terminal's Ctrl-C, which goes to every process of its session: closing it is the parent's."""
+    os.setsid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(os.environ[PARENT_PID]):  # it died before the line above
         os._exit(1)

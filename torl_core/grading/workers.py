@@ -41,8 +41,9 @@ class _Worker:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=_ENVIRONMENT
-            )
+                *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=_ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C in a terminal is the parent's to hear
+            )  # fmt: skip
         except OSError as error:
             raise _unavailable(f"starting {sys.executable} failed: {error}") from error
         worker = cls(process)

@@ -169,8 +169,9 @@ def _start(rank: int, threads: int, folder: Path) -> _Worker:
         try:
             with stderr.open("wb") as log:
                 process = subprocess.Popen(
-                    command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
+                    command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    start_new_session=True,  # Ctrl-C in a terminal is the parent's to hear
+                )  # fmt: skip
         except OSError as error:
             started.put(error)
             return
