@@ -66,7 +66,7 @@ def run_step(config: CampaignConfig, step: int, policy: Policy, optimizer: Ref |
     store = Store.open(config.store)
     watch = Stopwatch()
     rollouts = kept_in(store, rollout)(config, step, policy, problems)
-    scored = kept_in(store, reward)(config, step, policy, rollouts)
+    scored = kept_in(store, reward)(config, step, rollouts)
     trained = kept_in(store, train)(config, step, policy, optimizer, scored, config.learning_rate(step))
     return checkpoint(config, step, policy, problems, rollouts, scored, trained, watch.lap())
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from infra.problems import get_problems
-from infra.storage import CampaignStore, EvaluationManifest, Ref, Store, records_to_table
-from tasks.reward import grade_all, summarise
+from infra.storage import CampaignStore, EvaluationManifest, Ref, Store, records_to_table, with_verdicts
+from tasks.reward import judge, summarise
 from tasks.rollout import sample
 from tasks.step import Stopwatch, step_task
 from torl_core.config import BenchmarkConfig, CampaignConfig
@@ -32,19 +32,20 @@ def evaluate(
         tool,
         benchmark.temperature,
     )
-    graded = grade_all(records, codec, config.reward)
+    table = records_to_table(records, codec)
+    scored = with_verdicts(table, *judge(table, config.reward), advantages=[None] * len(table))
     manifest = EvaluationManifest(
         campaign=config.name,
         step=step,
         benchmark=name,
         temperature=benchmark.temperature,
         samples=benchmark.samples,
-        trajectories=(store.put_evaluation(step, name, benchmark.temperature, records_to_table(graded, codec)),),
+        trajectories=(store.put_evaluation(step, name, benchmark.temperature, scored),),
         policy=policy,
         config_digest=config.identity(),
         max_calls=tool.max_calls,
         problems=problems,
-        metrics=summarise(graded),
+        metrics=summarise(scored),
         duration_s=watch.lap(),
     )
     store.commit_evaluation(manifest)

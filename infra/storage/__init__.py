@@ -21,7 +21,15 @@ from infra.storage.campaign import (
     put_table,
     versions,
 )
-from infra.storage.rows import Record, records_to_table, table_to_records, table_to_trajectories
+from infra.storage.rows import (
+    Record,
+    call_statuses,
+    model_texts,
+    records_to_table,
+    table_to_records,
+    table_to_trajectories,
+    with_verdicts,
+)
 from infra.storage.store import Store
 
 __all__ = [
@@ -31,11 +39,14 @@ __all__ = [
     "Ref",
     "StepManifest",
     "Store",
+    "call_statuses",
     "campaigns",
     "get_table",
+    "model_texts",
     "put_table",
     "records_to_table",
     "table_to_records",
     "table_to_trajectories",
     "versions",
+    "with_verdicts",
 ]

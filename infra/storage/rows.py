@@ -21,7 +21,7 @@ from torl_core.errors import StoreError
 from torl_core.grading.extract import prose
 from torl_core.protocols import Codec
 from torl_core.tool_calls import code_blocks
-from torl_core.types import Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
+from torl_core.types import CallStatus, Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
 
 SCHEMA_VERSION = 1
 
@@ -131,6 +131,34 @@ def table_to_records(table: pa.Table) -> list[Record]:
     return [_record(row, ids, logprobs) for row, ids, logprobs in zip(rows, *long, strict=True)]
 
 
+def model_texts(table: pa.Table) -> list[list[str]]:
+    """(rows) what the model itself wrote: a text for each of its segments, none for the tool's."""
+    authors, starts, lengths = (_nested(table, "segments", name) for name in ("author", "text_start", "text_length"))
+    return [
+        [text[a : a + n] for author, a, n in zip(*segments, strict=True) if author == "model"]
+        for text, *segments in zip(table.column("response").to_pylist(), authors, starts, lengths, strict=True)
+    ]
+
+
+def call_statuses(table: pa.Table) -> list[list[CallStatus]]:
+    """(rows) how each executed call ended."""
+    return _nested(table, "tool_calls", "status")
+
+
+def with_verdicts(
+    table: pa.Table,
+    grades: Sequence[Grade | None],
+    rewards: Sequence[Reward | None],
+    advantages: Sequence[float | None],
+) -> pa.Table:
+    """`table` with the columns that grading and rewarding decide, one entry of each argument a row."""
+    rows = [_verdict(*verdict) for verdict in zip(grades, rewards, advantages, strict=True)]
+    for name in rows[0] if rows else ():
+        index = SCHEMA.get_field_index(name)
+        table = table.set_column(index, SCHEMA[index], pa.array([row[name] for row in rows], SCHEMA[index].type))
+    return table
+
+
 def table_to_trajectories(table: pa.Table) -> list[Trajectory]:
     """Only what was sampled."""
     return [record.trajectory for record in table_to_records(table)]
@@ -140,7 +168,7 @@ def table_to_trajectories(table: pa.Table) -> list[Trajectory]:
 
 
 def _row(record: Record, codec: Codec) -> dict[str, Any]:
-    t, problem, grade, reward = record.trajectory, record.problem, record.grade, record.reward
+    t, problem = record.trajectory, record.problem
     texts = [codec.decode(segment.token_ids) for segment in t.segments]
     by_author = {
         author: sum(len(s.token_ids) for s in t.segments if s.author == author) for author in ("model", "tool")
@@ -170,12 +198,18 @@ def _row(record: Record, codec: Codec) -> dict[str, Any]:
         "model_tokens": by_author["model"],
         "tool_tokens": by_author["tool"],
         **text_features([text for text, s in zip(texts, t.segments, strict=True) if s.author == "model"]),
+        **_verdict(record.grade, record.reward, record.advantage),
+    }
+
+
+def _verdict(grade: Grade | None, reward: Reward | None, advantage: float | None) -> dict[str, Any]:
+    return {
         "correct": grade.correct if grade else None,
         "extracted_answer": grade.extracted if grade else None,
         "grade_reason": grade.reason if grade else None,
         "reward": float(reward.value) if reward else None,
         "reward_terms": list(reward.terms.items()) if reward else None,
-        "advantage": record.advantage,
+        "advantage": advantage,
     }
 
 
@@ -252,6 +286,13 @@ def _last_box(texts: Sequence[str]) -> tuple[int, int] | None:
 def _kind(metadata: Mapping[str, Any]) -> str | None:
     kind = metadata.get("kind", metadata.get("subject"))
     return None if kind is None else str(kind)
+
+
+def _nested(table: pa.Table, column: str, name: str) -> list[list[Any]]:
+    """(rows) one field of a column of lists of structs."""
+    array = table.column(column).combine_chunks()
+    values, offsets = array.flatten().field(name).to_pylist(), array.offsets.to_pylist()
+    return [values[a - offsets[0] : b - offsets[0]] for a, b in pairwise(offsets)]
 
 
 def _slices(column: pa.ChunkedArray) -> list[tuple[Any, ...]]:

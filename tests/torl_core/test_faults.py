@@ -86,10 +86,10 @@ def test_fault_06_code_that_prints_nothing_is_not_called_a_timeout() -> None:
 def test_fault_07_output_before_a_crash_is_no_success_and_the_word_error_no_failure() -> None:
     crashed = ran("42\n", "error", "Traceback (most recent call last):\n  ...\nValueError: no\n")
     assert observation(crashed, ToolConfig()) == "ValueError: no"
-    assert reward(RIGHT, [crashed], FINED) == Reward({"correctness": 1.0, "executability": -0.5})
+    assert reward(RIGHT, [crashed.status], FINED) == Reward({"correctness": 1.0, "executability": -0.5})
     talkative = ran("Error: 0.01\nTraceback (most recent call last):\n7")
     assert observation(talkative, ToolConfig()) == "Error: 0.01\nTraceback (most recent call last):\n7"
-    assert reward(RIGHT, [talkative], FINED) == Reward({"correctness": 1.0, "executability": 0.0})
+    assert reward(RIGHT, [talkative.status], FINED) == Reward({"correctness": 1.0, "executability": 0.0})
 
 
 def test_fault_08_a_failing_sandbox_stops_the_rollout_and_is_shown_to_nobody() -> None:
@@ -117,7 +117,7 @@ def test_fault_09_each_call_keeps_its_own_status_and_no_call_is_no_failure() -> 
     _, without = answer(generated("x", END))
 
     def fine(trajectory: Trajectory) -> float:
-        scored = reward(RIGHT, trajectory.tool_calls, FINED)
+        scored = reward(RIGHT, [call.status for call in trajectory.tool_calls], FINED)
         assert scored is not None
         return scored.terms["executability"]
 
@@ -190,10 +190,9 @@ def test_fault_13_accuracy_is_counted_from_verdicts_whatever_the_rewards() -> No
     odd = RewardConfig(correct=0.3, wrong=0.25, code_error=-7.0)
     grades = [RIGHT, RIGHT, Grade(False, "3", "wrong"), Grade(None, "x", "time limit")]
     records = [
-        Record(trajectory(f"t{i}"), PROBLEM, grade, reward(grade, trajectory(f"t{i}").tool_calls, odd))
-        for i, grade in enumerate(grades)
+        Record(trajectory(f"t{i}"), PROBLEM, grade, reward(grade, ["error"], odd)) for i, grade in enumerate(grades)
     ]
-    summary: Mapping[str, float] = summarise(records)
+    summary: Mapping[str, float] = summarise(records_to_table(records, CODEC))
     assert summary["accuracy"] == pytest.approx(2 / 3)
     assert summary["ungraded_share"] == 0.25
     assert summary["reward"] == pytest.approx((0.3 + 0.3 + 0.25) / 3 - 7.0)
