@@ -32,7 +32,7 @@ REFUSED = {
 ANSWERED = [
     ({"id": 20, "code": "a = 1\0"}, "error", "SyntaxError: source code string cannot contain null bytes"),
     ({"id": 21, "code": "print('\ud800')"}, "error", "invalid continuation byte"),
-    ({"id": 22, "code": "print(1)", "timeout_s": 1e-9}, "timeout", ""),
+    ({"id": 22, "code": "while True: pass", "timeout_s": 1e-9}, "timeout", ""),
     ({"id": 23, "code": "", "language": "python"}, "ok", ""),
     ({"id": {"any": ["json"]}, "code": "import os; os._exit(0)"}, "ok", ""),
 ]
@@ -61,12 +61,9 @@ def test_bad_lines_are_refused_each_by_itself() -> None:
                 ["--memory-mib", "99999999999"], ["--workers", "0"], ["--workers", "99999999"]], ids=" ".join,
 )  # fmt: skip
 def test_absurd_limits_are_refused(options) -> None:
-    done = subprocess.run(
-        [*EXEC, *options], input="", cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2
-    assert "Invalid value for" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = CliRunner().invoke(app, ["exec", *options], input="")
+    assert result.exit_code == 2
+    assert "Invalid value for" in result.stderr
 
 
 def test_a_reader_that_leaves_ends_it_without_a_trace_of_ours() -> None:
