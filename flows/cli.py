@@ -143,13 +143,15 @@ def grade(workers: Annotated[int, typer.Option(min=1)] = 2) -> None:
 
 @app.command(name="exec")
 def execute(
-    workers: Annotated[int, typer.Option(min=1, help="Warm interpreters.")] = 2,
-    timeout_s: Annotated[float, typer.Option(min=0.01, help="Wall limit of a snippet that names none.")] = 5.0,
-    memory_mib: Annotated[int, typer.Option(min=64)] = 512,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Warm interpreters.")] = 2,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="Wall limit of a snippet that names none.")
+    ] = 5.0,
+    memory_mib: Annotated[int, typer.Option(min=64, max=1 << 20)] = 512,
     dangerously_run_model_code_without_isolation: Annotated[bool, typer.Option(help="No jail at all.")] = False,
 ) -> None:
     """JSON lines {id, code, timeout_s?} in; {id, status, stdout, stderr, duration_s} out, in any order."""
-    from flows.lines import positive_of, serve_lines, text_of
+    from flows.lines import language_of, positive_of, serve_lines, text_of
     from torl_core.config import SandboxConfig
     from torl_core.errors import SandboxUnavailable
     from torl_core.sandbox import open_sandbox
@@ -165,6 +167,7 @@ def execute(
         sandbox = await open_sandbox(config)
 
         async def answer(request: dict[str, Any]) -> dict[str, Any]:
+            language_of(request)
             code, limit_s = text_of(request, "code"), positive_of(request, "timeout_s", most=3600)
             try:
                 call = await sandbox.execute(code, limit_s)
@@ -251,6 +254,8 @@ def main() -> None:
     except TorlError as error:
         stderr.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # who read the answers has gone, as `head` does; so has stdout's buffer
+        os._exit(1)
 
 
 def _escape(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 import threading
@@ -21,8 +22,10 @@ async def serve_lines(answer: Answer, stdin: TextIO = sys.stdin, stdout: TextIO 
     """Answer every line of `stdin` until it ends; return how many lines could not be answered.
 
     A line that is not a JSON object with an `id`, or that `answer` refuses with a TorlError, is answered with
-    {id, line, error} and counted.
+    {id, line, error_type, error} and counted. Raises BrokenPipeError when nobody reads the answers any more.
     """
+    if isinstance(stdin, io.TextIOWrapper):  # whatever the locale: a bad byte is one line's trouble, not the reader's
+        stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     refused = 0
     slots = threading.Semaphore(_MAX_IN_FLIGHT)
 
@@ -35,17 +38,24 @@ async def serve_lines(answer: Answer, stdin: TextIO = sys.stdin, stdout: TextIO 
             reply = {"id": identifier, **await answer(request)}
         except TorlError as error:
             refused += 1
-            reply = {"id": identifier, "line": number, "error": str(error)}
+            name = type(error).__name__
+            reply = {"id": identifier, "line": number, "error_type": name, "error": str(error)}
         finally:
             slots.release()
         stdout.write(json.dumps(reply) + "\n")
         stdout.flush()
 
-    async with asyncio.TaskGroup() as answering:
-        number = 0
-        async for line in _read(stdin, slots):
-            number += 1
-            answering.create_task(one(number, line))
+    failure: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as answering:
+            number = 0
+            async for line in _read(stdin, slots):
+                number += 1
+                answering.create_task(one(number, line))
+    except BaseExceptionGroup as errors:
+        failure = errors.exceptions[0]
+    if failure is not None:
+        raise failure
     return refused
 
 
@@ -71,8 +81,13 @@ async def _read(stdin: TextIO, slots: threading.Semaphore) -> AsyncIterator[str]
 def parse_line(line: str) -> dict[str, Any]:
     """Raises DataError unless the line is a JSON object with an `id`."""
     try:
+        line.encode()
         request = json.loads(line)
-    except ValueError as error:
+    except UnicodeEncodeError:
+        raise DataError(
+            f"the line {line[:80]!r} is not UTF-8", "every line is a JSON object in UTF-8", "encode it so"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"the line {line[:80]!r} is not JSON ({error})", "every line is a JSON object", "see --help"
         ) from None
@@ -87,6 +102,15 @@ def text_of(request: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{key} is {json.dumps(value)[:80]}", f"{key} is a string", f"give {key} as a JSON string")
     return value
+
+
+def language_of(request: dict[str, Any]) -> None:
+    """Refuse a language other than Python, the only one there is. Raises DataError."""
+    value = request.get("language", "python")
+    if value not in ("python", "python3"):
+        raise DataError(
+            f"language is {json.dumps(value)[:80]}", "snippets are Python", 'leave language out, or give "python"'
+        )
 
 
 def positive_of(request: dict[str, Any], key: str, most: float) -> float | None:

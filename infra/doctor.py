@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from infra.storage import Store
 from torl_core.errors import TorlError
-from torl_core.sandbox import check_isolation
+from torl_core.sandbox import check_isolation, check_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,10 @@ class Check:
 def examine(store: str | None) -> list[Check]:
     """Every check, in the order in which a campaign would trip over them. A few seconds."""
     return [
-        *(Check(f"sandbox: {c.name}", c.ok, c.detail, c.remedy, c.required) for c in check_isolation()),
+        *(
+            Check(f"sandbox: {c.name}", c.ok, c.detail, c.remedy, c.required)
+            for c in (*check_isolation(), check_worker())
+        ),
         _vllm(),
         _deepspeed(),
         _gpu(),

@@ -95,18 +95,19 @@ class EngineConfig(Config):
 
 
 class SandboxConfig(Config):
-    workers: PositiveInt = 2
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Warm interpreters. About one per core that generation and training leave free."""
-    slots_per_worker: PositiveInt = 4
+    slots_per_worker: Annotated[int, Field(ge=1, le=256)] = 4
     """Snippets one worker runs at the same time, so that sleeping and looping code does not hold up the rest."""
-    timeout_s: Positive = 5.0
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Wall limit of one snippet."""
-    memory_mib: PositiveInt = 512
-    max_processes: PositiveInt = 64
+    memory_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 512
+    """What each process of a snippet may map; all of them together may use somewhat more, see docs/sandbox.md."""
+    max_processes: Annotated[int, Field(ge=1, le=4096)] = 64
     """Processes and threads one snippet may have."""
-    tmp_mib: PositiveInt = 64
+    tmp_mib: Annotated[int, Field(ge=1, le=1 << 16)] = 64
     """Size of the snippet's own /tmp, the only place it can write."""
-    max_output_bytes: PositiveInt = 65536
+    max_output_bytes: Annotated[int, Field(ge=1, le=1 << 26)] = 65536
     """Cap of stdout and of stderr, each; longer output is cut with a mark."""
     max_retries: Count = 3
     """Times a call is run again elsewhere when its worker died, before the snippet is reported as `crash`."""

@@ -1,11 +1,14 @@
 """What a sandboxed snippet costs: `python tests/benchmarks/sandbox.py` prints Markdown tables, in under a minute.
 
+With `--soak N`, only a soak of N snippets, and what is held before and after.
+
 Compared with a `subprocess` per snippet (same interpreter, no isolation) and with a bare fork, run and exit of the same
 warm interpreter (no isolation, no limits, no output kept): the floor under any fork server.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import concurrent.futures
 import os
@@ -14,6 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import psutil
 
@@ -104,11 +109,17 @@ async def _latencies_ms(pool: Pool, code: str, count: int) -> list[float]:
     return sorted(times)
 
 
-async def main() -> None:
+async def main(soak_calls: int) -> None:
     config = SandboxConfig(workers=os.cpu_count() or 2)
     begin = time.perf_counter()
     pool = await open_sandbox(config)
     opened_s = time.perf_counter() - begin
+    if soak_calls:
+        await soak(pool, soak_calls)
+        await pool.close()
+        left = holdings()
+        print(f"| after close | | {left['processes']} processes, {left['control groups']} control groups |")
+        return
     print(f"Opened in {opened_s:.1f} s.")
     print(f"{config.workers} workers, {config.slots_per_worker} slots each; {os.cpu_count()} cores\n")
     print(
@@ -149,5 +160,82 @@ async def _rate_at(pool: Pool, waiting: int) -> float:
     return CALLS / (time.perf_counter() - begin)
 
 
+KINDS = {
+    "print": "print(1+1)",
+    "error": "1/0",
+    "files": "import os\nfor i in range(20): open(str(i), 'w').write('x')\nos.mkdir('d'); os.chmod('d', 0)",
+    "daemon": "import os, time\nif os.fork() == 0:\n    os.setsid(); time.sleep(600)",
+    "threads": "import threading\nt = [threading.Thread(target=int) for _ in range(4)]\n[x.start() for x in t]",
+    "descriptors": "import os\nheld = [os.pipe() for _ in range(40)]",
+    "shared memory": "open('/dev/shm/x', 'wb').write(bytes(1 << 16))",
+    "crash": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+    "output": "print('x' * 100000)",
+    "exit": "import os\nos._exit(3)",
+}
+"""Each equally often; a thousandth of all calls loops until its time limit, another is cancelled while it runs."""
+LOOP = "while True: pass"
+
+
+def holdings() -> dict[str, int]:
+    """What this process and its descendants hold, and what lies about on the machine with this project's names."""
+    me = psutil.Process()
+    family = [me, *me.children(recursive=True)]
+    groups = [path for path in Path("/sys/fs/cgroup").rglob("torl-sandbox-*") if path.is_dir()]
+    return {
+        "processes": len(family) - 1,
+        "of them zombies": sum(p.status() == psutil.STATUS_ZOMBIE for p in family),
+        "file descriptors": sum(p.num_fds() for p in family),
+        "mounts seen": sum(len(Path(f"/proc/{p.pid}/mountinfo").read_text().splitlines()) for p in family),
+        "temporary files": len([*Path("/tmp").glob("torl-*"), *Path("/dev/shm").glob("torl-*")]),
+        "control groups": sum(1 + sum(below.is_dir() for below in group.iterdir()) for group in groups),
+        "asyncio tasks": len(asyncio.all_tasks()),
+        "resident MiB of the pool's process": me.memory_info().rss >> 20,
+    }
+
+
+async def soak(pool: Pool, calls: int, waiting: int = 16) -> None:
+    """Prints a table of `holdings` before and after `calls` calls, `waiting` of them in flight at any time."""
+    codes = list(KINDS.values())
+    statuses: Counter[str] = Counter()
+
+    async def client(first: int) -> None:
+        for i in range(first, calls, waiting):
+            if i % 1000 == 500:
+                statuses[(await pool.execute(LOOP, 0.2)).status] += 1
+            elif i % 1000 == 750:
+                await cancelled()
+            else:
+                statuses[(await pool.execute(codes[i % len(codes)])).status] += 1
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(pool.execute(LOOP))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        statuses["cancelled"] += 1
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(60)
+            print(f"  {sum(statuses.values())} calls after {time.perf_counter() - begin:.0f} s", flush=True)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(pool.execute(code) for code in codes * 8))
+    await asyncio.sleep(0.5)
+    before, begin = holdings(), time.perf_counter()
+    talking = asyncio.create_task(report())
+    await asyncio.gather(*(client(first) for first in range(waiting)))
+    talking.cancel()
+    took_s = time.perf_counter() - begin
+    await asyncio.sleep(1)
+    after = holdings()
+    print(f"\n{calls} snippets in {took_s:.0f} s, load {os.getloadavg()[0]:.0f}: {dict(statuses)}; {pool.stats}\n")
+    print("| held by the open pool | before | after |\n|---|---|---|")
+    for name, count in before.items():
+        print(f"| {name} | {count} | {after[name]} |")
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--soak", type=int, default=0, metavar="N")
+    asyncio.run(main(parser.parse_args().soak))

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from torl_core.sandbox import jail, seccomp
+from torl_core.sandbox import cgroups, jail, seccomp
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,9 @@ class Check:
 
 def check_isolation() -> tuple[Check, ...]:
     """Quick checks, about a tenth of a second; no warm interpreter is started."""
-    return (_platform(), _bubblewrap(), _user_namespaces(), _nested(), _system_calls(), _identity())
+    return (
+        _platform(), _bubblewrap(), _user_namespaces(), _nested(), _system_calls(), _identity(), _control_groups()
+    )  # fmt: skip
 
 
 def _platform() -> Check:
@@ -90,3 +92,17 @@ def _identity() -> Check:
     uid = os.geteuid()
     inside = "root makes the jail, then drops to" if uid == 0 else f"uid {uid}, shown inside as"
     return Check("identity", True, f"{inside} uid {jail.UNPRIVILEGED_ID}")
+
+
+def _control_groups() -> Check:
+    """Made and removed for real; without them each process is still limited."""
+    groups = cgroups.Groups(cgroups.Caps(memory_bytes=1 << 30, processes=64), slots=1)
+    have = groups.controllers
+    groups.close()
+    missing = [name for name in cgroups.WANTED if name not in have]
+    detail = f"{', '.join(have) or 'none'} limit each slot" + (f"; not {', '.join(missing)}" if missing else "")
+    remedy = (
+        "without them resource limits hold per process, not for all processes of a snippet together: run as root, "
+        "or under `systemd-run --user --scope -p Delegate=yes`, or mount /sys/fs/cgroup writable into the container"
+    )
+    return Check("control groups", not missing, detail, remedy if missing else "", required=False)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from torl_core.config import SandboxConfig
-from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable
+from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable, TorlError
 from torl_core.sandbox import seccomp
+from torl_core.sandbox.cgroups import Caps, Groups
 from torl_core.sandbox.inside.limits import Limits
-from torl_core.sandbox.isolation import check_isolation
+from torl_core.sandbox.isolation import Check, check_isolation
 from torl_core.sandbox.pool import MAX_REPORT_BYTES, Pool
 from torl_core.sandbox.worker import WorkerError
 
 MIB = 1 << 20
+WARM_COPY_BYTES = 128 * MIB
 
 
 async def open_sandbox(config: SandboxConfig) -> Pool:
@@ -22,7 +27,7 @@ async def open_sandbox(config: SandboxConfig) -> Pool:
     jailed = not config.dangerously_run_model_code_without_isolation
     if jailed:
         _refuse_without_isolation()
-    pool = Pool(config, _limits(config, jailed))
+    pool = Pool(config, _limits(config, jailed), _groups(config, jailed))
     try:
         await pool.open()
     except WorkerError as failure:
@@ -34,12 +39,40 @@ async def open_sandbox(config: SandboxConfig) -> Pool:
     return pool
 
 
+def check_worker() -> Check:
+    """Start a jailed worker and let it run one snippet. A few seconds."""
+
+    async def attempt() -> str:
+        begin = time.monotonic()
+        pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=1))
+        try:
+            opened_s = time.monotonic() - begin
+            call = await pool.execute("import sys, numpy, sympy\nprint(sys.version.split()[0], sympy.Integer(6) * 7)")
+        finally:
+            await pool.close()
+        return f"{call.status}: Python {call.stdout.strip()}; started in {opened_s:.1f} s"
+
+    remedy = "see the remedies above; if there are none, what the worker said is its reason"
+    try:
+        detail = asyncio.run(attempt())
+    except TorlError as error:
+        return Check("a worker", False, error.what, remedy)
+    return Check("a worker", detail.startswith("ok") and " 42;" in detail, detail, remedy)
+
+
 def _refuse_without_isolation() -> None:
     for check in check_isolation():
         if check.required and not check.ok:
             raise SandboxCannotIsolate(
                 f"{check.name}: {check.detail}", "Model-written code runs isolated or not at all", check.remedy
             )
+
+
+def _groups(config: SandboxConfig, jailed: bool) -> Groups:
+    """Memory beyond one process's own limit: its /tmp, and what it copies of the warm interpreter."""
+    memory_bytes = (config.memory_mib + config.tmp_mib) * MIB + WARM_COPY_BYTES
+    caps = Caps(memory_bytes, config.max_processes + 1)
+    return Groups(caps, config.workers * config.slots_per_worker, None if jailed else [])
 
 
 def _limits(config: SandboxConfig, jailed: bool) -> Limits:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torl_core.config import SandboxConfig
 from torl_core.errors import DataError, SandboxUnavailable
 from torl_core.sandbox.call import Call, Files, tool_call
+from torl_core.sandbox.cgroups import Groups
 from torl_core.sandbox.inside.limits import CANCELLED, NOT_STARTED, Limits
 from torl_core.sandbox.worker import Slot, Worker, WorkerError
 from torl_core.types import ToolCall
@@ -49,8 +50,8 @@ class Stats:
 class Pool:
     """A Sandbox (torl_core/protocols.py) of local worker processes. Made by `open_sandbox`."""
 
-    def __init__(self, config: SandboxConfig, limits: Limits) -> None:
-        self._config, self._limits = config, limits
+    def __init__(self, config: SandboxConfig, limits: Limits, groups: Groups) -> None:
+        self._config, self._limits, self._groups = config, limits, groups
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
         self._idle: list[Slot] = []
@@ -118,6 +119,7 @@ class Pool:
         for worker in workers:
             self._loop.remove_reader(worker.channel)
         await asyncio.gather(*(worker.close() for worker in workers))
+        await asyncio.to_thread(self._groups.close)
 
     # Dispatching
 
@@ -197,7 +199,7 @@ class Pool:
     # Replacing what died
 
     async def _start_worker(self) -> None:
-        worker = await Worker.start(self._limits)
+        worker = await Worker.start(self._limits, self._groups)
         self._workers.add(worker)
         self._loop.add_reader(worker.channel, self._worker_lost, worker)
         for _ in range(self._config.slots_per_worker):

@@ -3,6 +3,9 @@
 Names are resolved for the machine's own architecture; a name this libseccomp or architecture does not know is left
 out, and so refused. Refused calls fail with EPERM, like a missing permission. `clone3` fails with ENOSYS, because its
 flags lie in memory where a filter cannot read them and C libraries then fall back to `clone`, whose flags can be read.
+
+Left out although harmless to the kernel: flock and inotify, through which snippets could act on and watch each other
+by way of the files they share, and memfd_create, whose memory no resource limit counts.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ BAD_ARCHITECTURE, OPTIMIZE, BINARY_TREE = 2, 8, 2
 
 _NAMES = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2 dup3 pipe
-pipe2 fcntl flock fsync fdatasync sync_file_range fallocate ftruncate truncate fadvise64 readahead sendfile splice tee
+pipe2 fcntl fsync fdatasync sync_file_range fallocate ftruncate truncate fadvise64 readahead sendfile splice tee
 vmsplice copy_file_range open openat openat2 creat access faccessat faccessat2 stat fstat lstat newfstatat statx
 statfs fstatfs getcwd chdir fchdir mkdir mkdirat rmdir rename renameat renameat2 link linkat unlink unlinkat symlink
 symlinkat readlink readlinkat chmod fchmod fchmodat chown fchown lchown fchownat umask utime utimes utimensat
-futimesat getdents getdents64 inotify_init1 inotify_add_watch inotify_rm_watch mmap munmap mremap mprotect madvise
-mincore msync brk mlock munlock mlock2 membarrier memfd_create get_mempolicy poll ppoll select pselect6 epoll_create
+futimesat getdents getdents64 mmap munmap mremap mprotect madvise
+mincore msync brk mlock munlock mlock2 membarrier get_mempolicy poll ppoll select pselect6 epoll_create
 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime
 timerfd_gettime signalfd signalfd4 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigpending
 rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo sigaltstack pause alarm setitimer getitimer timer_create

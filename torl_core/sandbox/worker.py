@@ -16,6 +16,7 @@ import subprocess
 
 from torl_core.sandbox import jail
 from torl_core.sandbox.call import Call, Files, Outcome
+from torl_core.sandbox.cgroups import Groups
 from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Limits
 from torl_core.sandbox.inside.slot import READY
 
@@ -31,11 +32,12 @@ class WorkerError(Exception):
 class Slot:
     """One end of a slot's channel. `call` is what runs there now, None when idle."""
 
-    __slots__ = ("call", "deadline_s", "files", "pidfd", "sock", "worker")
+    __slots__ = ("call", "deadline_s", "files", "group", "pidfd", "sock", "worker")
 
     def __init__(self, worker: Worker, sock: socket.socket) -> None:
         self.worker, self.sock = worker, sock
         self.pidfd = -1
+        self.group: str | None = None
         self.call: Call | None = None
         self.files: Files | None = None
         self.deadline_s = 0.0
@@ -73,18 +75,21 @@ class Slot:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        if self.group is not None:
+            self.worker.groups.leave(self.group)
+            self.group = None
 
 
 class Worker:
     """A warm interpreter: the bubblewrap process, its channel and its slots."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: int) -> None:
-        self.process, self.channel, self._log = process, channel, log
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: int, groups: Groups) -> None:
+        self.process, self.channel, self._log, self.groups = process, channel, log, groups
         self.slots: set[Slot] = set()
         self.alive = True
 
     @staticmethod
-    async def start(limits: Limits) -> Worker:
+    async def start(limits: Limits, groups: Groups) -> Worker:
         """Raises WorkerError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.memfd_create("worker-log", os.MFD_CLOEXEC)
@@ -105,7 +110,7 @@ class Worker:
                 ours.close()
                 os.close(log)
                 raise WorkerError(f"{words[0]}: {error.strerror}") from error
-        worker = Worker(process, ours, log)
+        worker = Worker(process, ours, log, groups)
         try:
             await worker._greet(limits)
         except BaseException:
@@ -138,7 +143,9 @@ class Worker:
             message, ancillary, _, _ = ours.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
             if message != READY:
                 raise WorkerError(message.decode() or self.log() or "the slot ended while starting")
-            slot.pidfd = os.pidfd_open(CREDENTIALS.unpack(ancillary[0][2])[0])
+            pid = CREDENTIALS.unpack(ancillary[0][2])[0]
+            slot.pidfd = os.pidfd_open(pid)
+            slot.group = await asyncio.to_thread(self.groups.enter, pid)  # the kernel takes its time to move a process
         except BaseException:
             slot.close()
             raise

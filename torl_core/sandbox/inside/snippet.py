@@ -130,7 +130,7 @@ def _exit_status(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
     if isinstance(stop.code, int):
-        return stop.code
+        return stop.code if abs(stop.code) < 1 << 63 else -1
     print(stop.code, file=sys.stderr)
     return 1
 
