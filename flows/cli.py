@@ -49,6 +49,8 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Build a tiny base model, train it with and without the tool, print the table, write the report."""
+    # The base model is trained in this process; threads that spin while they wait are ten times slower on shared cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _resumable(home=out / "prefect"):
         from flows.demo import run_demo
 

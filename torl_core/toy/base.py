@@ -18,7 +18,7 @@ from torl_core.toy.tokenizer import build_tokenizer
 from torl_core.trainer.policy import PackedPolicy
 from torl_core.types import Sample
 
-STEPS = 1200
+STEPS = 1500
 DOCUMENTS_PER_STEP = 32
 LEARNING_RATE = 3e-3
 WARMUP_STEPS = 50
