@@ -65,6 +65,9 @@ class ToolConfig(Config):
     """Longer tool output is shortened in the middle before the model sees it."""
     empty_output: str = "(no output: the code ran without error but printed nothing)"
     """What the model is shown when its code succeeded and printed nothing."""
+    session: bool = False
+    """A later call of a response sees the variables of its earlier calls, which are run again before it, unheard and
+    within its time limit (the paper: every call starts afresh)."""
 
 
 class RolloutConfig(Config):

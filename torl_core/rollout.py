@@ -13,6 +13,7 @@ from torl_core import protocols
 from torl_core.config import RolloutConfig, ToolConfig
 from torl_core.errors import ConfigError, EngineError
 from torl_core.protocols import Codec, Execute, Generate, Generated, Sampling
+from torl_core.session import with_earlier
 from torl_core.tool_calls import CALL_MARK, call_end, framed, observation, requested_code
 from torl_core.trajectory import TrajectoryBuilder
 from torl_core.types import Prompt, Stop, Timing, ToolCall, Trajectory
@@ -63,9 +64,11 @@ def episode(attempt: Attempt, tool: ToolConfig, max_new_tokens: int, codec: Code
             after_mark = codec.decode(answer.token_ids[:kept]).partition(CALL_MARK)[2]
             requests = requested_code(codec.decode(builder.model_run).removesuffix(after_mark))
             if requests:
-                call = yield Execute(requests[-1])
+                code = requests[-1]
+                call = yield Execute(with_earlier(builder.tool_calls, code) if tool.session else code)
                 if not isinstance(call, ToolCall):
                     raise TypeError(f"Execute is answered with a ToolCall, not {type(call).__name__}")
+                call = replace(call, code=code) if tool.session else call
                 shown = codec.encode(framed(observation(call, tool), after_mark))
                 builder.append_observation(call, shown[: builder.remaining])
                 stop = None if builder.remaining else "length"

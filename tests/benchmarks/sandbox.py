@@ -25,7 +25,7 @@ import psutil
 from torl_core.config import SandboxConfig
 from torl_core.sandbox import Pool, open_sandbox
 
-WAITING, CALLS = 16, 3000
+WAITING = 16
 SNIPPETS = {
     "print(1+1)": "print(1+1)",
     "sympy solve": "from sympy import *\nx = symbols('x')\nprint(solve(x**2 - 5*x + 6, x))",
@@ -141,23 +141,47 @@ async def main(soak_calls: int) -> None:
     for name, code in SNIPPETS.items():
         times = await _latencies_ms(pool, code, 100)
         print(f"| {name} | {statistics.median(times):.1f} | {times[94]:.1f} |")
-    few, many = await _rate_at(pool, 10), await _rate_at(pool, CALLS)
-    print(f"\nprint(1+1) with 10 calls waiting: {few:.0f}/s; with {CALLS}: {many:.0f}/s.")
+    print(f"\n| print(1+1) for {WINDOW_S:.0f} s, {WAITING} clients unless it says otherwise | calls/s |\n|---|---|")
+    for name, arguments in BESIDE.items():
+        print(f"| {name} | {await _rate(pool, **arguments):.0f} |")
     print(f"Largest resident size of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB.")
     await pool.close()
 
 
-async def _rate_at(pool: Pool, waiting: int) -> float:
-    """Calls a second over CALLS calls of which `waiting` stand in the queue at any time."""
-    begin = time.perf_counter()
-    gate = asyncio.Semaphore(waiting)
+WINDOW_S = 3.0
+BESIDE = {
+    "10 clients": {"clients": 10},
+    "10,000 clients": {"clients": 10_000},
+    "alone": {},
+    "2 more that sleep 300 ms": {"others": ("import time\ntime.sleep(0.3)",) * 2},
+    "2 more that loop until their limit": {"others": ("while True: pass",) * 2},
+}
 
-    async def one() -> None:
-        async with gate:
+
+async def _rate(pool: Pool, clients: int = WAITING, others: tuple[str, ...] = ()) -> float:
+    """print(1+1) a second while `clients` of them, and the others, stand in line or run at any time."""
+    count = 0
+
+    async def client() -> None:
+        nonlocal count
+        while True:
             await pool.execute("print(1+1)")
+            count += 1
 
-    await asyncio.gather(*(one() for _ in range(CALLS)))
-    return CALLS / (time.perf_counter() - begin)
+    async def other(code: str) -> None:
+        while True:
+            await pool.execute(code, 1.0)
+
+    tasks = [*(asyncio.create_task(other(code)) for code in others)]
+    tasks += [asyncio.create_task(client()) for _ in range(clients)]
+    await asyncio.sleep(0.5)
+    before, begin = count, time.perf_counter()
+    await asyncio.sleep(WINDOW_S)
+    rate = (count - before) / (time.perf_counter() - begin)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return rate
 
 
 KINDS = {

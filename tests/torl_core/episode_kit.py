@@ -63,9 +63,11 @@ def ran(stdout: str, status: CallStatus = "ok", stderr: str = "") -> ToolCall:
     return ToolCall("print(1 + 1)", status, stdout, stderr, 0.01)
 
 
-def answer(*answers: Generated | ToolCall, calls: int = 1, budget: int = 1000) -> tuple[list[Any], Trajectory]:
+def answer(
+    *answers: Generated | ToolCall, calls: int = 1, budget: int = 1000, session: bool = False
+) -> tuple[list[Any], Trajectory]:
     """Play one episode against given answers; returns its requests and the trajectory. All answers must be used."""
-    steps = episode(ATTEMPT, ToolConfig(max_calls=calls), budget, CODEC)
+    steps = episode(ATTEMPT, ToolConfig(max_calls=calls, session=session), budget, CODEC)
     requests: list[Any] = [next(steps)]
     requests.extend(steps.send(one) for one in answers[:-1])
     with pytest.raises(StopIteration) as ended:

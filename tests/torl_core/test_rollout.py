@@ -3,7 +3,7 @@
 import asyncio
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ from torl_core.config import RolloutConfig, ToolConfig
 from torl_core.errors import ConfigError, EngineError, SandboxUnavailable
 from torl_core.protocols import Execute, Generate, Generated, Sampling
 from torl_core.rollout import Attempt, episode, roll_out
+from torl_core.session import with_earlier
 from torl_core.tool_calls import framed, observation
 from torl_core.types import Prompt, TokenIds, ToolCall, Trajectory
 
@@ -40,6 +41,21 @@ def test_an_answer_without_a_call() -> None:
     assert trajectory.stop == "end"
     assert trajectory.loss_mask == (False,) * len(PROMPT.token_ids) + (True,) * 18
     assert trajectory.logprobs[-1] == -18.0
+
+
+def test_in_a_session_a_later_call_is_sent_with_the_earlier_ones_and_kept_as_written() -> None:
+    first = replace(ran("2\n"), code="sent")
+    answers = (generated(BLOCK, "```output"), first, generated(BLOCK, "```output"), first, generated("done", END))
+    requests, trajectory = answer(*answers, calls=2, session=True)
+    codes = [request.code for request in requests if isinstance(request, Execute)]
+    assert codes == ["print(1 + 1)", with_earlier([ran("2\n")], "print(1 + 1)")]
+    assert [call.code for call in trajectory.tool_calls] == ["print(1 + 1)", "print(1 + 1)"]
+
+
+def test_without_a_session_every_call_starts_afresh() -> None:
+    answers = (generated(BLOCK, "```output"), ran("2\n"), generated(BLOCK, "```output"), ran("2\n"))
+    requests, _ = answer(*answers, generated("done", END), calls=2)
+    assert [request.code for request in requests if isinstance(request, Execute)] == ["print(1 + 1)"] * 2
 
 
 def test_a_call_is_executed_and_its_output_stands_in_the_context() -> None:

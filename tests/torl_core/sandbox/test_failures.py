@@ -17,7 +17,7 @@ import pytest
 
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable
-from torl_core.sandbox import check_isolation, isolation, jail, open_sandbox
+from torl_core.sandbox import check_isolation, check_worker, isolation, jail, open_sandbox
 
 ROOT = Path(__file__).parents[3]
 SMALL = SandboxConfig(workers=1, slots_per_worker=2, timeout_s=10.0, max_retries=2)
@@ -216,6 +216,12 @@ def test_no_isolation_no_run(monkeypatch):
 def test_every_check_passes_here_or_names_a_remedy():
     for check in check_isolation():
         assert check.ok or check.remedy, check
+
+
+def test_a_worker_is_started_and_asked_once():
+    check = check_worker()
+    assert check.ok, check
+    assert " 42; started in " in check.detail
 
 
 REACHABLE = "import os, sys; os.stat(sys._base_executable)"  # setpriv can start what its user cannot reach

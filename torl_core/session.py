@@ -1,0 +1,50 @@
+"""A session of one trajectory: a later call sees the variables of the earlier ones.
+
+Nothing stays alive between calls. A later call is sent as a script that first runs the earlier ones again, unheard, in
+the same interpreter: snippets are deterministic (hash seed and random states are fixed), so what they built is built
+again, in whichever worker and on whichever backend. So a dead worker loses no session, a trajectory that ends leaves
+nothing to drop, and nobody else could ever see its variables. The price is the earlier calls' run time, within the
+later call's time limit; with the few calls of a response that is less than an interpreter held for each of thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torl_core.types import ToolCall
+
+_SCRIPT = """
+def _session(earlier, code, main):
+    import linecache, os, sys
+    kept, ends, null = (os.dup(1), os.dup(2)), os._exit, os.open(os.devnull, os.O_WRONLY)
+    os._exit = sys.exit
+    os.dup2(null, 1), os.dup2(null, 2)
+    for text in earlier:
+        try:
+            exec(compile(text, "<earlier call>", "exec", dont_inherit=True), main)
+        except BaseException:
+            pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    os._exit = ends
+    for end, fd in enumerate(kept, start=1):
+        os.dup2(fd, end), os.close(fd)
+    os.close(null)
+    linecache.cache["<snippet>"] = (len(code), None, code.splitlines(keepends=True), "<snippet>")
+    exec(compile(code, "<snippet>", "exec", dont_inherit=True), main)
+"""
+
+
+def with_earlier(calls: Sequence[ToolCall], code: str) -> str:
+    """`code` in the session of `calls`, as one script; `code` itself where there is nothing to run again.
+
+    Calls that ended in an exception left what they had built by then. Those that were killed (time, memory, output,
+    crash) are left out: they would end the same way again, so what they built is lost.
+    """
+    earlier = [call.code for call in calls if call.status in ("ok", "error")]
+    if not earlier:
+        return code
+    return f"{_SCRIPT}globals().pop('_session')({earlier!r}, {code!r}, globals())\n"
