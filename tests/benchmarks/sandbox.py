@@ -18,7 +18,7 @@ import time
 import psutil
 
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import Pool, open_sandbox
+from torl_core.sandbox import Pool, open_pool
 
 WAITING, CALLS = 16, 3000
 SNIPPETS = {
@@ -107,7 +107,7 @@ async def _latencies_ms(pool: Pool, code: str, count: int) -> list[float]:
 async def main() -> None:
     config = SandboxConfig(workers=os.cpu_count() or 2)
     begin = time.perf_counter()
-    pool = await open_sandbox(config)
+    pool = await open_pool(config)
     opened_s = time.perf_counter() - begin
     print(f"Opened in {opened_s:.1f} s.")
     print(f"{config.workers} workers, {config.slots_per_worker} slots each; {os.cpu_count()} cores\n")

@@ -1,7 +1,7 @@
 """Runs code written by a model: `open_sandbox(config)`. What this machine can do to contain it: `check_isolation()`."""
 
 from torl_core.sandbox.isolation import Check, check_isolation
-from torl_core.sandbox.opening import open_sandbox
+from torl_core.sandbox.opening import open_pool, open_sandbox
 from torl_core.sandbox.pool import Pool, Stats
 
-__all__ = ["Check", "Pool", "Stats", "check_isolation", "open_sandbox"]
+__all__ = ["Check", "Pool", "Stats", "check_isolation", "open_pool", "open_sandbox"]
