@@ -104,9 +104,7 @@ def test_a_bad_body_is_422(service_url, body):
     assert all(set(entry) >= {"type", "loc", "msg"} for entry in reply.json()["detail"])
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff", b'{"code": "\\ud800", "language": "python"}', b"[" * 100000]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100000])
 def test_what_is_no_request_is_422(service_url, content):
     assert httpx.post(f"{service_url}/run_code", content=content, trust_env=False).status_code == 422
 
