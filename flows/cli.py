@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="ToRL: reinforcement learning that teaches a language model to use tools.",
 )
+sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox as a service.")
+app.add_typer(sandbox_app, name="sandbox")
 stderr = Console(stderr=True)
 
 Overrides = Annotated[
@@ -192,6 +194,28 @@ def execute(
             await sandbox.close()
 
     raise typer.Exit(2 if asyncio.run(serve()) else 0)
+
+
+@sandbox_app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Beyond loopback a token is required.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="Warm interpreters; about one per core.")] = 2,
+    slots_per_worker: Annotated[int, typer.Option(min=1)] = 4,
+    memory_mib: Annotated[int, typer.Option(min=64, help="What one snippet may use.")] = 512,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Calls that may wait; one more gets 429.")] = 1024,
+    drain_s: Annotated[int, typer.Option(min=1, help="After SIGTERM, time for the calls in flight.")] = 60,
+) -> None:
+    """Serve SandboxFusion's /run_code and /v1/ping, and /metrics. The bearer token is in TORL_SANDBOX_TOKEN.
+
+    Prints its address on stdout once it answers.
+    """
+    from torl_core.config import SandboxConfig
+    from torl_core.sandbox.service.app import serve as run
+
+    config = SandboxConfig(workers=workers, slots_per_worker=slots_per_worker, memory_mib=memory_mib)
+    token = os.environ.get("TORL_SANDBOX_TOKEN", "")
+    asyncio.run(run(config, host=host, port=port, token=token, max_waiting=max_waiting, drain_s=drain_s))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -98,6 +99,11 @@ class EngineConfig(Config):
 
 
 class SandboxConfig(Config):
+    backend: Literal["local", "remote"] = "local"
+    """local: warm interpreters in a jail. remote: `urls`."""
+    urls: tuple[str, ...] = ()
+    """Services of the remote backend, `torl sandbox serve` or SandboxFusion; their bearer token is in
+    TORL_SANDBOX_TOKEN. Memory, processes, /tmp and output are then limited by their configuration."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Warm interpreters. About one per core that generation and training leave free."""
     slots_per_worker: Annotated[int, Field(ge=1, le=256)] = 4
@@ -116,6 +122,18 @@ class SandboxConfig(Config):
     """Times a call is run again elsewhere when its worker died, before the snippet is reported as `crash`."""
     dangerously_run_model_code_without_isolation: bool = False
     """Run code written by a model with the rights of this user, unjailed. It can read and delete everything you can."""
+
+    @model_validator(mode="after")
+    def _urls_fit_backend(self) -> SandboxConfig:
+        if (self.backend == "remote") != bool(self.urls):
+            raise ValueError(f"urls is {self.urls} with backend {self.backend}: remote needs some, the others none")
+        for url in self.urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(f"urls has {url!r}: give http://host:port or https://host:port")
+        if self.backend == "remote" and self.dangerously_run_model_code_without_isolation:
+            raise ValueError("backend remote isolates elsewhere: leave out the flag that turns isolation off")
+        return self
 
 
 class RewardConfig(Config):

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import Pool, open_sandbox
+from torl_core.sandbox import Pool, open_pool
 
 WAITING = 16
 SNIPPETS = {
@@ -112,7 +112,7 @@ async def _latencies_ms(pool: Pool, code: str, count: int) -> list[float]:
 async def main(soak_calls: int) -> None:
     config = SandboxConfig(workers=os.cpu_count() or 2)
     begin = time.perf_counter()
-    pool = await open_sandbox(config)
+    pool = await open_pool(config)
     opened_s = time.perf_counter() - begin
     if soak_calls:
         await soak(pool, soak_calls)

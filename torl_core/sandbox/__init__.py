@@ -2,7 +2,7 @@
 `check_worker()`."""
 
 from torl_core.sandbox.isolation import Check, check_isolation
-from torl_core.sandbox.opening import check_worker, open_sandbox
+from torl_core.sandbox.opening import check_worker, open_pool, open_sandbox
 from torl_core.sandbox.pool import Pool, Stats
 
-__all__ = ["Check", "Pool", "Stats", "check_isolation", "check_worker", "open_sandbox"]
+__all__ = ["Check", "Pool", "Stats", "check_isolation", "check_worker", "open_pool", "open_sandbox"]

@@ -7,23 +7,32 @@ import time
 
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable, TorlError
+from torl_core.protocols import Sandbox
 from torl_core.sandbox import seccomp
 from torl_core.sandbox.cgroups import Caps, Groups
 from torl_core.sandbox.inside.limits import Limits
 from torl_core.sandbox.isolation import Check, check_isolation
 from torl_core.sandbox.pool import MAX_REPORT_BYTES, Pool
+from torl_core.sandbox.service.client import open_remote
 from torl_core.sandbox.worker import WorkerError
 
 MIB = 1 << 20
 WARM_COPY_BYTES = 128 * MIB
 
 
-async def open_sandbox(config: SandboxConfig) -> Pool:
-    """A pool of warm interpreters on the running event loop, ready to execute.
+async def open_sandbox(config: SandboxConfig) -> Sandbox:
+    """The backend that `config` names, on the running event loop, ready to execute.
 
     Raises SandboxCannotIsolate when this machine cannot jail model-written code, SandboxUnavailable when it can and
     the workers still do not start.
     """
+    if config.backend == "remote":
+        return await open_remote(config)
+    return await open_pool(config)
+
+
+async def open_pool(config: SandboxConfig) -> Pool:
+    """A pool of warm interpreters on this machine. Raises as `open_sandbox`."""
     jailed = not config.dangerously_run_model_code_without_isolation
     if jailed:
         _refuse_without_isolation()
@@ -44,7 +53,7 @@ def check_worker() -> Check:
 
     async def attempt() -> str:
         begin = time.monotonic()
-        pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=1))
+        pool = await open_pool(SandboxConfig(workers=1, slots_per_worker=1))
         try:
             opened_s = time.monotonic() - begin
             call = await pool.execute("import sys, numpy, sympy\nprint(sys.version.split()[0], sympy.Integer(6) * 7)")

@@ -87,7 +87,7 @@ class Pool:
         Raises DataError for a call that makes no sense, SandboxUnavailable when the sandbox itself failed.
         """
         limit_s = self._config.timeout_s if timeout_s is None else timeout_s
-        _check_call(code, limit_s)
+        check_call(code, limit_s)
         if asyncio.get_running_loop() is not self._loop:
             raise _unavailable("The sandbox was opened on another event loop", "open one on this loop")
         if self._closed:
@@ -287,15 +287,17 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
 
-def _check_call(code: object, timeout_s: object) -> None:
+def check_call(code: object, timeout_s: float) -> float:
+    """The time limit of a call that makes sense. Raises DataError for another."""
     if not isinstance(code, str):
         raise DataError(f"code is {type(code).__name__}: {code!r:.60}", "Code is text", "pass a str")
     if len(code) > MAX_CODE_BYTES:
         raise DataError(f"code has {len(code)} characters", f"The most is {MAX_CODE_BYTES}", "pass less code")
     number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
-    if not (number and 0 < timeout_s <= MAX_TIMEOUT_S):  # type: ignore[operator]
+    if not (number and 0 < timeout_s <= MAX_TIMEOUT_S):
         rule = f"A time limit is a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}"
         raise DataError(f"timeout_s is {timeout_s!r:.60}", rule, "pass such a number or nothing")
+    return timeout_s
 
 
 def _crash(call: Call) -> ToolCall:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import Pool, open_sandbox
+from torl_core.sandbox import open_sandbox
 from torl_core.types import ToolCall
 
 JAILED = SandboxConfig(workers=1, slots_per_worker=2, timeout_s=10.0, memory_mib=256, max_processes=32, tmp_mib=16)
@@ -22,7 +26,8 @@ class Bench:
     """A sandbox and the loop it lives on."""
 
     runner: asyncio.Runner
-    pool: Pool
+    pool: Any
+    """A Sandbox; a Pool except for the remote backend."""
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -45,7 +50,35 @@ def jailed() -> Iterator[Bench]:
     yield from opened(JAILED)
 
 
-@pytest.fixture(scope="session", params=[JAILED, UNJAILED], ids=["jailed", "unjailed"])
+SERVICE = [sys.executable, "-m", "flows.cli", "sandbox", "serve", "--port", "0", "--workers", "1"]
+
+
+@contextlib.contextmanager
+def service(*options: str, token: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A real `torl sandbox serve` and its address."""
+    environment = {**os.environ, "TORL_SANDBOX_TOKEN": token}
+    with subprocess.Popen([*SERVICE, *options], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            assert url.startswith("http://"), "the service did not start"
+            yield process, url
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def service_url() -> Iterator[str]:
+    with service("--slots-per-worker", "2", "--memory-mib", "256") as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="session", params=["jailed", "unjailed", "remote"])
 def any_backend(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Every backend of the Sandbox protocol; another one joins by adding its opener here."""
-    yield from opened(request.param)
+    """Every backend of the Sandbox protocol; another one joins by adding its config here."""
+    if request.param == "remote":
+        url = request.getfixturevalue("service_url")
+        yield from opened(SandboxConfig(backend="remote", urls=(url,), timeout_s=10.0))
+    else:
+        yield from opened(JAILED if request.param == "jailed" else UNJAILED)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from torl_core.errors import DataError
+from torl_core.sandbox import Pool
 
 CAP = 65536
 
@@ -211,6 +212,9 @@ def test_many_calls_at_once_are_answered_each_with_its_own(any_backend):
 def test_waiting_calls_start_in_order(any_backend):
     """One slot's worth of work at a time: later calls never start before earlier ones."""
 
+    if not isinstance(any_backend.pool, Pool):
+        pytest.skip("a network does not keep the order of requests")
+
     async def work():
         code = "import time\ntime.sleep(0.02)"
         return await asyncio.gather(*(any_backend.pool.execute(code) for _ in range(12)))
@@ -231,8 +235,9 @@ def test_a_cancelled_call_frees_its_slot(any_backend):
             return await any_backend.pool.execute("print('free')")
 
     assert any_backend.run(work()).stdout == "free\n"
-    assert any_backend.pool.stats.running == 0
-    assert any_backend.pool.stats.waiting == 0
+    if isinstance(any_backend.pool, Pool):
+        assert any_backend.pool.stats.running == 0
+        assert any_backend.pool.stats.waiting == 0
 
 
 def test_sleepers_do_not_hold_up_a_short_call(any_backend):

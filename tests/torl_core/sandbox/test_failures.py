@@ -17,7 +17,7 @@ import pytest
 
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable
-from torl_core.sandbox import check_isolation, check_worker, isolation, jail, open_sandbox
+from torl_core.sandbox import check_isolation, check_worker, isolation, jail, open_pool
 
 ROOT = Path(__file__).parents[3]
 SMALL = SandboxConfig(workers=1, slots_per_worker=2, timeout_s=10.0, max_retries=2)
@@ -40,7 +40,7 @@ def wait_until(condition, timeout_s: float = 10.0) -> bool:
 
 def test_a_killed_slot_loses_no_call_and_is_replaced():
     async def work():
-        pool = await open_sandbox(SMALL)
+        pool = await open_pool(SMALL)
         call = asyncio.create_task(pool.execute("import time\ntime.sleep(0.8)\nprint('done')"))
         await asyncio.sleep(0.3)
         (busy,) = [slot for slot in pool._slots if slot.call is not None]
@@ -58,7 +58,7 @@ def test_a_killed_slot_loses_no_call_and_is_replaced():
 
 def test_a_killed_worker_loses_no_call_and_is_replaced():
     async def work():
-        pool = await open_sandbox(SMALL)
+        pool = await open_pool(SMALL)
         calls = [asyncio.create_task(pool.execute(f"import time\ntime.sleep(0.5)\nprint({i})")) for i in range(5)]
         await asyncio.sleep(0.3)
         (worker,) = pool._workers
@@ -75,7 +75,7 @@ def test_a_killed_worker_loses_no_call_and_is_replaced():
 
 def test_a_snippet_that_takes_its_worker_along_every_time_is_a_crash():
     async def work():
-        pool = await open_sandbox(SMALL)
+        pool = await open_pool(SMALL)
         call = asyncio.create_task(pool.execute("import time\ntime.sleep(60)", 100))
         while not call.done():
             for slot in [slot for slot in pool._slots if slot.call is not None]:
@@ -95,7 +95,7 @@ def test_a_snippet_that_takes_its_worker_along_every_time_is_a_crash():
 
 def test_when_no_worker_starts_any_more_calls_are_unavailable(monkeypatch):
     async def work():
-        pool = await open_sandbox(SMALL)
+        pool = await open_pool(SMALL)
         monkeypatch.setattr(jail, "_bwrap", lambda: "/nonexistent/bwrap")
         (worker,) = pool._workers
         worker.process.kill()
@@ -113,7 +113,7 @@ def test_close_leaves_nothing_and_fails_what_waits():
     before, fds = set(tree()), len(os.listdir("/proc/self/fd"))
 
     async def work():
-        pool = await open_sandbox(SMALL)
+        pool = await open_pool(SMALL)
         assert len(tree()) > len(before)
         calls = [asyncio.create_task(pool.execute("while True: pass")) for _ in range(5)]
         await asyncio.sleep(0.2)
@@ -132,11 +132,11 @@ def test_close_leaves_nothing_and_fails_what_waits():
 PARENT = """
 import asyncio, sys
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import open_sandbox
+from torl_core.sandbox import open_pool
 
 async def main():
     options = dict(dangerously_run_model_code_without_isolation={unjailed})
-    pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=2, **options))
+    pool = await open_pool(SandboxConfig(workers=1, slots_per_worker=2, **options))
     calls = [asyncio.create_task(pool.execute("import os\\nos.fork()\\nwhile True: pass", 60)) for _ in range(2)]
     await asyncio.sleep(0.5)
     print("up", flush=True)
@@ -210,7 +210,7 @@ def test_a_pool_belongs_to_the_loop_that_opened_it(jailed):
 def test_no_isolation_no_run(monkeypatch):
     monkeypatch.setattr(isolation.shutil, "which", lambda _: None)
     with pytest.raises(SandboxCannotIsolate, match="apt-get install bubblewrap"):
-        asyncio.run(open_sandbox(SMALL))
+        asyncio.run(open_pool(SMALL))
 
 
 def test_every_check_passes_here_or_names_a_remedy():
@@ -240,10 +240,10 @@ def _python_for_everybody() -> str | None:
 ORDINARY = """
 import asyncio, json
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import check_isolation, open_sandbox
+from torl_core.sandbox import check_isolation, open_pool
 
 async def main():
-    pool = await open_sandbox(SandboxConfig(workers=1, slots_per_worker=1, max_processes=16))
+    pool = await open_pool(SandboxConfig(workers=1, slots_per_worker=1, max_processes=16))
     codes = [
         "import os, sys\\nprint(os.getuid(), os.getpid(), os.listdir('/tmp'), sys.version_info[:2])",
         "open('/tmp/x', 'w').write('x')\\nprint(open('/tmp/x').read())",

@@ -1,0 +1,232 @@
+"""SandboxFusion's format over real HTTP, and the client against services that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from tests.torl_core.sandbox.conftest import service
+from torl_core.config import SandboxConfig
+from torl_core.errors import ConfigError, SandboxUnavailable
+from torl_core.sandbox import open_sandbox
+from torl_core.sandbox.service.app import serve
+
+
+def post(url, **body):
+    return httpx.post(f"{url}/run_code", json={"language": "python", **body}, timeout=30, trust_env=False)
+
+
+def test_ping(service_url):
+    reply = httpx.get(f"{service_url}/v1/ping", trust_env=False)
+    assert (reply.status_code, reply.json()) == (200, "pong")
+
+
+def test_the_shape_of_an_answer(service_url):
+    answer = post(service_url, code="print(1 + 1)").json()
+    assert 0 <= answer["run_result"].pop("execution_time") < 10
+    del answer["torl"]
+    assert answer == {
+        "status": "Success",
+        "message": "",
+        "compile_result": None,
+        "run_result": {"status": "Finished", "return_code": 0, "stdout": "2\n", "stderr": ""},
+        "executor_pod_name": None,
+        "files": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "run_status", "return_code", "stdout"),
+    [
+        ("print(1); 1/0", "Finished", 1, "1\n"),
+        ("import sys; sys.exit(3)", "Finished", 3, ""),
+        ("import ctypes; ctypes.string_at(0)", "Finished", -11, ""),
+        ("print('so far')\nwhile True: pass", "TimeLimitExceeded", None, "so far\n"),
+    ],
+)
+def test_code_that_fails(service_url, code, run_status, return_code, stdout):
+    answer = post(service_url, code=code, run_timeout=1).json()
+    assert answer["status"] == "Failed"
+    result = answer["run_result"]
+    assert (result["status"], result["return_code"], result["stdout"]) == (run_status, return_code, stdout)
+
+
+def test_stdin_and_files(service_url):
+    code = (
+        "import sys, os\nprint(input(), sys.stdin.read().strip(), os.read(0, 1))\n"
+        "print(open('a/b.txt').read())\nopen('c.bin', 'wb').write(b'\\xff\\x00')"
+    )
+    given = {"a/b.txt": base64.b64encode(b"inside").decode()}
+    answer = post(service_url, code=code, stdin="one\ntwo\n", files=given, fetch_files=["c.bin", "missing"]).json()
+    assert answer["run_result"]["stdout"] == "one two b''\ninside\n"
+    assert answer["files"] == {"c.bin": base64.b64encode(b"\xff\x00").decode()}
+
+
+def test_a_traceback_with_stdin_shows_the_code_alone(service_url):
+    answer = post(service_url, code="x = 1\nx/0", stdin="").json()
+    lines = answer["run_result"]["stderr"].splitlines()
+    assert lines[:3] == ["Traceback (most recent call last):", '  File "<snippet>", line 2, in <module>', "    x/0"]
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert len(lines) <= 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"code": 5},
+        {"code": "a\0b"},
+        {"code": "#" * (20 << 20)},
+        {"code": "1", "language": "cobol"},
+        {"code": "1", "language": None},
+        {"code": "1", "run_timeout": -1},
+        {"code": "1", "run_timeout": 1e9},
+        {"code": "1", "memory_limit_MB": 0},
+        {"code": "1", "memory_limit_MB": 10**12},
+        {"code": "1", "files": {"../x": "YQ=="}},
+        {"code": "1", "files": {"a/../../x": "YQ=="}},
+        {"code": "1", "files": {"/etc/x": "YQ=="}},
+        {"code": "1", "files": {"x": "not base64"}},
+        {"code": "1", "fetch_files": ["../../etc/passwd"]},
+    ],
+)
+def test_a_bad_body_is_422(service_url, body):
+    reply = post(service_url, **body)
+    assert reply.status_code == 422
+    assert all(set(entry) >= {"type", "loc", "msg"} for entry in reply.json()["detail"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100000])
+def test_what_is_no_request_is_422(service_url, content):
+    assert httpx.post(f"{service_url}/run_code", content=content, trust_env=False).status_code == 422
+
+
+def test_a_full_queue_is_429_and_metrics_count_it_and_sigterm_drains():
+    with service("--slots-per-worker", "1", "--max-waiting", "0", token="secret") as (process, url):
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as stranger:
+            assert stranger.post("/run_code", json={"code": "1", "language": "python"}).status_code == 401
+            assert stranger.get("/metrics").status_code == 401
+
+        async def work():
+            headers = {"Authorization": "Bearer secret"}
+            async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+                body = {"code": "import time\ntime.sleep(3)\nprint('done')", "language": "python"}
+                slow = asyncio.create_task(client.post("/run_code", json=body))
+                while "torl_sandbox_held_calls 1.0" not in (await client.get("/metrics")).text:
+                    assert not slow.done()
+                busy = await client.post("/run_code", json=body)
+                counted = (await client.get("/metrics")).text
+                process.send_signal(signal.SIGTERM)
+                return busy, counted, await slow
+
+        busy, counted, slow = asyncio.run(work())
+        assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+        assert 'torl_sandbox_refused_total{reason="busy"} 1.0' in counted
+        assert slow.json()["run_result"]["stdout"] == "done\n"
+        assert process.wait(30) == 0
+
+
+def test_beyond_loopback_a_token_is_required():
+    with pytest.raises(ConfigError, match="TORL_SANDBOX_TOKEN"):
+        asyncio.run(serve(SandboxConfig(), host="0.0.0.0", port=0, token="", max_waiting=1, drain_s=1))
+
+
+class _Failing(BaseHTTPRequestHandler):
+    """Answers pings; every call gets the server's next scripted answer."""
+
+    def do_GET(self):
+        self._say(200, b'"pong"')
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked += 1
+        self._say(*self.server.script)
+
+    def _say(self, status, body):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        if status == 429:
+            self.send_header("retry-after", "0.05")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def failing(request):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Failing)
+    server.script, server.asked = request.param, 0
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+ERRORS = [
+    (500, b"oops"),
+    (429, b""),
+    (200, b"not json"),
+    (200, b'{"status": "SandboxError", "message": "no"}'),
+    (200, json.dumps({"status": "Failed", "run_result": {"status": "Error"}}).encode()),
+]
+
+
+@pytest.mark.parametrize("failing", ERRORS, indirect=True)
+def test_a_service_that_fails_is_left_for_another(failing, service_url):
+    async def work():
+        bad = f"http://127.0.0.1:{failing.server_port}"
+        sandbox = await open_sandbox(SandboxConfig(backend="remote", urls=(bad, service_url)))
+        try:
+            return await asyncio.gather(*(sandbox.execute(f"print({i})") for i in range(8)))
+        finally:
+            await sandbox.close()
+
+    assert [call.stdout for call in asyncio.run(work())] == [f"{i}\n" for i in range(8)]
+    assert failing.asked > 0
+
+
+@pytest.mark.parametrize("failing", ERRORS[:1], indirect=True)
+def test_when_all_fail_the_sandbox_is_unavailable(failing):
+    async def work():
+        sandbox = await open_sandbox(
+            SandboxConfig(backend="remote", urls=(f"http://127.0.0.1:{failing.server_port}",), max_retries=2)
+        )
+        try:
+            await sandbox.execute("print(1)")
+        finally:
+            await sandbox.close()
+
+    with pytest.raises(SandboxUnavailable, match="HTTP 500"):
+        asyncio.run(work())
+    assert failing.asked == 3
+
+
+def test_an_address_where_nobody_answers():
+    with pytest.raises(SandboxUnavailable, match="No sandbox service answers"):
+        asyncio.run(open_sandbox(SandboxConfig(backend="remote", urls=("http://127.0.0.1:9",))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "remote"},
+        {"urls": ("http://a",)},
+        {"backend": "remote", "urls": ("ftp://a",)},
+        {"backend": "remote", "urls": ("http://a",), "dangerously_run_model_code_without_isolation": True},
+    ],
+)
+def test_configs_that_make_no_sense(options):
+    with pytest.raises(ValidationError):
+        SandboxConfig(**options)

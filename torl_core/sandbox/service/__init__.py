@@ -1,0 +1,1 @@
+"""The sandbox over HTTP: the service (`app`), SandboxFusion's messages (`wire`), the client (`client`)."""
