@@ -232,12 +232,12 @@ def test_a_cancelled_call_frees_its_slot(any_backend):
         results = await asyncio.gather(*endless, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
         async with asyncio.timeout(3):
-            return await any_backend.pool.execute("print('free')")
+            free = await any_backend.pool.execute("print('free')")
+            while isinstance(any_backend.pool, Pool) and any_backend.pool.stats.running + any_backend.pool.stats.waiting:
+                await asyncio.sleep(0.01)  # the other slot may still be on its way back
+            return free
 
     assert any_backend.run(work()).stdout == "free\n"
-    if isinstance(any_backend.pool, Pool):
-        assert any_backend.pool.stats.running == 0
-        assert any_backend.pool.stats.waiting == 0
 
 
 def test_sleepers_do_not_hold_up_a_short_call(any_backend):
