@@ -233,7 +233,9 @@ def test_a_cancelled_call_frees_its_slot(any_backend):
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
         async with asyncio.timeout(3):
             free = await any_backend.pool.execute("print('free')")
-            while isinstance(any_backend.pool, Pool) and any_backend.pool.stats.running + any_backend.pool.stats.waiting:
+            while (
+                isinstance(any_backend.pool, Pool) and any_backend.pool.stats.running + any_backend.pool.stats.waiting
+            ):
                 await asyncio.sleep(0.01)  # the other slot may still be on its way back
             return free
 
