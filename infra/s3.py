@@ -24,7 +24,7 @@ from torl_core.errors import StoreError
 PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 BUCKET = "s3://torl"
 _KEYS = ("torl", "torl-secret")
-_START_S = 120
+_START_S = 60
 
 _CONFIG = """[global]
 fsid = {fsid}
@@ -45,7 +45,6 @@ run dir = {home}
 log file = {home}/$name.log
 pid file = {home}/$name.pid
 admin socket = {home}/$name.asok
-public bind addr = 127.0.0.1
 [mon.a]
 mon data = {home}/mon
 [osd.0]
@@ -131,7 +130,8 @@ def _run(config: Path, program: str, *arguments: str) -> None:
 
 @contextmanager
 def _daemon(config: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [program, "-f", "-c", str(config), *arguments]
+    # A starter that is killed takes its daemons with it.
+    command = ["setpriv", "--pdeathsig", "KILL", program, "-f", "-c", str(config), *arguments]
     with (config.parent / f"{program}.out").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -172,7 +172,10 @@ def main() -> None:
         with ceph() as environment:
             for name, value in environment.items():
                 print(f"export {name}={value}")
-            print(f"# then: torl campaign CONFIG --set store={BUCKET}/first   (Ctrl-C here ends it and drops its content)", flush=True)
+            print(
+                f"# then: torl campaign CONFIG --set store={BUCKET}/first   (Ctrl-C here drops it all)",
+                flush=True,
+            )
             signal.pause()
     except KeyboardInterrupt:
         pass

@@ -2,7 +2,7 @@
 
 Taking the lease creates the next epoch; the holder rewrites its own every few seconds, and one that is not renewed for
 `TTL_S` by the store's own clock has expired. Where the store has conditional puts, and on a folder, creation is atomic.
-Elsewhere both contenders may write the same epoch: each waits `SETTLE_S`, and only the one whose content stayed goes on.
+Elsewhere two may write the same epoch: each waits `SETTLE_S`, and only the one whose content stayed goes on.
 Before every commit the holder looks again, so one that was taken over, however late it wakes, commits nothing.
 """
 
@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,10 +125,9 @@ def held(store: Store, folder: str, flow_run: str) -> Iterator[Lease]:
         stop.set()
         thread.join()
         del _held[store.uri, folder]
-        try:
+        # Taken over, or the store is gone: it expires by itself, and must not hide the block's own error.
+        with suppress(StoreError):
             lease.release()
-        except StoreError:
-            pass  # taken over, or the store is gone: it expires by itself, and must not hide the block's own error
 
 
 def check_held(store: Store, folder: str) -> None:

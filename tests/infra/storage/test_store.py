@@ -9,6 +9,7 @@ from infra.storage import Store
 from infra.storage.digests import digest_folder
 from torl_core.errors import StoreError
 
+
 def make_folder(path, files):
     for name, data in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
