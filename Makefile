@@ -3,7 +3,7 @@
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check bench setup clean
+.PHONY: demo test test-fast check bench s3 setup clean
 
 demo: setup
 	$(BIN)/torl demo
@@ -23,10 +23,14 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
+# A real S3 on loopback, until Ctrl-C: Ceph's gateway, from Debian's packages. Prints the variables to export.
+s3: setup
+	$(BIN)/python -m infra.s3
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt infra/setup.sh
 	EXTRA=$(EXTRA) bash infra/setup.sh
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-moto runs

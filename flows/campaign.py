@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.artifacts import Board
 from infra.progress import bar
@@ -39,7 +40,12 @@ class Outcome:
 def campaign(config: CampaignConfig) -> Outcome:
     """Train a tool-using policy. Steps that the store holds already are not run again."""
     store = CampaignStore(Store.open(config.store), config.name)
-    with session(), bar(config.name, config.steps) as progress, open_tracker(config) as tracker:
+    with (
+        store.hold(flow_run.id or config.name),
+        session(),
+        bar(config.name, config.steps) as progress,
+        open_tracker(config) as tracker,
+    ):
         prepared = prepare(config)
         board = Board(config)
         policy, optimizer = prepared.policy, None

@@ -10,6 +10,10 @@ command -v bwrap >/dev/null || packages+=(bubblewrap)
 ldconfig -p | grep -q 'libseccomp\.so\.2' || packages+=(libseccomp2)
 command -v g++ >/dev/null || packages+=(g++)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+# A real S3 for the tests and `make s3`; where Debian's packages cannot be had without asking, those tests skip.
+if [ "$(id -u)" = 0 ] && ! command -v radosgw >/dev/null && apt-cache show radosgw >/dev/null 2>&1; then
+  packages+=(ceph-mon ceph-osd radosgw ceph-common)
+fi
 if ((${#packages[@]})); then
   if [ "$(id -u)" = 0 ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_file
 from infra.storage.store import Store
 from torl_core.config import CampaignConfig
@@ -247,10 +249,17 @@ class CampaignStore:
 
     # --- commits
 
+    def hold(self, flow_run: str) -> AbstractContextManager[lease.Lease]:
+        """Be this campaign's only writer while the block runs. Raises StoreError, naming the holder, if another is."""
+        return lease.held(self.store, self._lease_folder(), flow_run)
+
+    def _lease_folder(self) -> str:
+        return f"{self._home()}/lease"
+
     def commit_step(self, manifest: StepManifest) -> None:
         """Make the step visible, then remove what unfinished attempts at it left.
 
-        Raises StoreError if it is already committed with other content.
+        Raises StoreError if it is already committed with other content, or this process lost the campaign's lease.
         """
         self._commit(self.manifest_key(manifest.step), StepManifest, manifest)
         self.store.delete(self.staging_folder(manifest.step))
@@ -287,6 +296,7 @@ class CampaignStore:
         return max((int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json")), default=0)
 
     def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
+        lease.check_held(self.store, self._lease_folder())
         self.store.write_json(key, _ADAPTERS[kind].dump_python(manifest, mode="json"), once=True)
 
 

@@ -17,6 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Store:
 
     def __init__(self, fs: fsspec.AbstractFileSystem, root: str, uri: str, cache: Path) -> None:
         self.fs, self.root, self.uri, self.cache = fs, root, uri, cache
+        self._conditional: bool | None = None
 
     @classmethod
     def open(cls, uri: str | Path, cache: Path | None = None) -> Store:
@@ -99,6 +101,15 @@ class Store:
 
     def write_once(self, key: str, data: bytes) -> None:
         """Put an object that must not exist yet. The same bytes again are fine; other bytes raise StoreError."""
+        if not self.create(key, data) and self.read(key) != data:
+            raise StoreError(
+                f"{self.uri_of(key)} exists with other content",
+                "What is committed is never changed",
+                "Use another campaign name, or end the other run that writes to this one",
+            )
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put an object unless one is there; False if one is. Of several writers one wins if `creates_atomically`."""
         with self._boundary("write", key):
             path = self.path(key)
             if self.is_local:
@@ -106,18 +117,70 @@ class Store:
                     _write_through(temporary, data)
                     try:
                         os.link(temporary, path)  # fails if it exists, and never shows half a file
-                        return
                     except FileExistsError:
-                        pass
-            elif not self.fs.exists(path):
+                        return False
+                return True
+            if self.fs.exists(path):
+                return False
+            if not self._conditional_puts():
                 self.fs.pipe_file(path, data)
-                return
-            if self.read(key) != data:
-                raise StoreError(
-                    f"{self.uri_of(key)} exists with other content",
-                    "What is committed is never changed",
-                    "Use another campaign name, or end the other run that writes to this one",
-                )
+                return True
+            return self._put_if_absent(path, data)
+
+    @property
+    def creates_atomically(self) -> bool:
+        """Whether `create` is safe against another writer at the same moment."""
+        with self._boundary("write to", ""):
+            return self.is_local or self._conditional_puts()
+
+    def _conditional_puts(self) -> bool:
+        """Asked of the store once: a second conditional put of one object must be refused."""
+        if self._conditional is None:
+            self._conditional = self._probe_conditional_puts()
+        return self._conditional
+
+    def _probe_conditional_puts(self) -> bool:
+        if "s3" not in self.fs.protocol:
+            return False
+        path = self.path(f".probe-{uuid.uuid4().hex}")
+        try:
+            return self._put_if_absent(path, b"1") and not self._put_if_absent(path, b"2")
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise
+            return False  # this store does not know the header
+        finally:
+            if self.fs.exists(path):
+                self.fs.rm(path)
+
+    def _put_if_absent(self, path: str, data: bytes) -> bool:
+        bucket, name, _ = self.fs.split_path(path)
+        try:
+            self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if "PreconditionFailed" in str(error) or "ConditionalRequestConflict" in str(error.__cause__):
+                return False
+            if "PreconditionFailed" in str(error.__cause__) or "pre-conditions" in str(error):
+                return False
+            raise
+        return True
+
+    def modified(self, key: str) -> datetime:
+        """When the object was last written, by the store's own clock."""
+        with self._boundary("look up", key):
+            when: datetime = self.fs.modified(self.path(key))
+            return when
+
+    def now(self) -> datetime:
+        """The store's own clock, which its `modified` times compare with whatever the clocks of its users say."""
+        key = f".probe-{uuid.uuid4().hex}"
+        self.write(key, b"now")
+        try:
+            return self.modified(key)
+        finally:
+            self.delete(key)
 
     def read(self, key: str) -> bytes:
         with self._boundary("read", key):
@@ -126,8 +189,11 @@ class Store:
 
     def write_json(self, key: str, value: Any, *, once: bool = False) -> None:
         """Indented and with sorted keys, for people. `once` as in `write_once`."""
-        data = (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-        (self.write_once if once else self.write)(key, data)
+        (self.write_once if once else self.write)(key, _json_bytes(value))
+
+    def create_json(self, key: str, value: Any) -> bool:
+        """As `create`."""
+        return self.create(key, _json_bytes(value))
 
     def read_json(self, key: str) -> Any:
         try:
@@ -309,6 +375,10 @@ class Store:
 
 
 _TEMPORARY = ".torl-tmp-"
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _is_temporary(key: str) -> bool:

@@ -3,7 +3,7 @@ import dataclasses
 import pyarrow as pa
 import pytest
 
-from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store, campaigns, get_table, versions
+from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, campaigns, get_table, versions
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
@@ -12,8 +12,8 @@ BASE = Policy(0, "/models/base", "b" * 64)
 
 
 @pytest.fixture
-def campaign(tmp_path):
-    return CampaignStore(Store.open(tmp_path / "s"), "demo")
+def campaign(store):
+    return CampaignStore(store, "demo")
 
 
 def config(**changes):

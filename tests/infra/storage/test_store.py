@@ -1,5 +1,4 @@
 import hashlib
-import os
 import subprocess
 import sys
 import uuid
@@ -9,17 +8,6 @@ import pytest
 from infra.storage import Store
 from infra.storage.digests import digest_folder
 from torl_core.errors import StoreError
-
-S3 = os.environ.get("TORL_TEST_S3")
-"""s3://bucket/prefix of a real S3 to run this suite on too, with the usual AWS_ variables."""
-
-
-@pytest.fixture(params=["folder", "file-url", "memory"] + (["s3"] if S3 else []))
-def store(request, tmp_path):
-    name = uuid.uuid4().hex
-    folder = str(tmp_path / "s")
-    uris = {"folder": folder, "file-url": f"file://{folder}", "memory": f"memory://{name}", "s3": f"{S3}/{name}"}
-    return Store.open(uris[request.param], cache=tmp_path / "cache")
 
 
 def make_folder(path, files):
