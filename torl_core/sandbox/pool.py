@@ -163,7 +163,7 @@ class Pool:
         slot.call = slot.files = None
         try:
             if outcome.ending == NOT_STARTED:
-                self._on_not_started(call, files.read(files.stderr)[0])
+                self._on_not_started(call, files.read(files.stderr, outcome.stderr_bytes)[0])
             elif not call.future.done() and outcome.ending != CANCELLED:
                 self._counts["executed"] += 1
                 call.future.set_result(tool_call(call, files, outcome, self._limits.jailed))
