@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pydantic import ValidationError
+
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable, TorlError
 from torl_core.protocols import Sandbox
@@ -74,6 +76,28 @@ def check_worker() -> Check:
     except TorlError as error:
         return Check("a worker", False, error.what, remedy)
     return Check("a worker", detail.startswith("ok") and " 42;" in detail, detail, remedy)
+
+
+def check_service(url: str) -> Check:
+    """Run one snippet on the service at `url`, with the token of the environment."""
+    name, remedy = f"service {url}", "start `torl sandbox serve` there, and give both sides the same TORL_SANDBOX_TOKEN"
+
+    async def attempt() -> str:
+        sandbox = await open_remote(SandboxConfig(backend="remote", urls=(url,), max_retries=0))
+        try:
+            begin = time.monotonic()
+            call = await sandbox.execute("print(6 * 7)")
+        finally:
+            await sandbox.close()
+        return f"{call.status}: {call.stdout.strip()} after {time.monotonic() - begin:.3f} s"
+
+    try:
+        detail = asyncio.run(attempt())
+    except TorlError as error:
+        return Check(name, False, error.what, remedy)
+    except ValidationError:
+        return Check(name, False, "not the address of a service", "give http://host:port or https://host:port")
+    return Check(name, detail.startswith("ok: 42 "), detail, remedy)
 
 
 def _refuse_without_isolation(jail: Jail) -> None:
