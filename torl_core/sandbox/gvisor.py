@@ -118,5 +118,5 @@ def _memory_file(content: bytes) -> Iterator[int]:
 
 
 def host_tasks(processes: int) -> int:
-    """Processes and threads of this machine that so many within gVisor may come to."""
-    return 2 * processes + 256
+    """Processes and threads of this machine that so many within gVisor may come to: each is traced by several."""
+    return 32 * processes + 256

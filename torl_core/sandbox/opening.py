@@ -20,8 +20,8 @@ from torl_core.sandbox.worker import WorkerError
 
 MIB = 1 << 20
 WARM_COPY_BYTES = 128 * MIB
-GVISOR_BYTES = 512 * MIB
-"""gVisor itself and the warm interpreter."""
+GVISOR_BYTES, GVISOR_PROCESS_BYTES = 512 * MIB, 16 * MIB
+"""gVisor itself with the warm interpreter, and what it takes to run one more process."""
 
 
 async def open_sandbox(config: SandboxConfig) -> Sandbox:
@@ -116,7 +116,8 @@ def _groups(config: SandboxConfig, jail: Jail) -> Groups:
     memory_bytes = (config.memory_mib + config.tmp_mib) * MIB + WARM_COPY_BYTES
     if jail == "gvisor":
         slots = config.slots_per_worker
-        caps = Caps(slots * memory_bytes + GVISOR_BYTES, gvisor.host_tasks(slots * (config.max_processes + 1)))
+        own_bytes = GVISOR_BYTES + config.max_processes * GVISOR_PROCESS_BYTES
+        caps = Caps(slots * memory_bytes + own_bytes, gvisor.host_tasks(slots * (config.max_processes + 1)))
         return Groups(caps, config.workers)
     caps = Caps(memory_bytes, config.max_processes + 1)
     return Groups(caps, config.workers * config.slots_per_worker, None if jail == "bubblewrap" else [])

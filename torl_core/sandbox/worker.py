@@ -97,6 +97,7 @@ class Worker:
         self.group: str | None = None
         self.slots: set[Slot] = set()
         self.alive = True
+        self._last_words = ""
 
     @staticmethod
     async def start(limits: Limits, groups: Groups) -> Worker:
@@ -162,6 +163,8 @@ class Worker:
 
     def log(self) -> str:
         """The last of what the process said."""
+        if self._log < 0:
+            return self._last_words
         size = os.fstat(self._log).st_size
         return os.pread(self._log, 4000, max(0, size - 4000)).decode(errors="replace").strip()
 
@@ -176,7 +179,9 @@ class Worker:
         if self.group is not None:
             self.groups.leave(self.group)
             self.group = None
+        self._last_words = self.log()
         os.close(self._log)
+        self._log = -1
 
     def _bury(self, pidfds: list[int]) -> None:
         try:

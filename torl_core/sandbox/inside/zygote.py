@@ -8,6 +8,7 @@ nothing else.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -72,11 +73,15 @@ def main(fd: int, jail: Jail) -> None:
 
 
 def _prepare_gvisor(fd: int) -> int:
-    """The channel, moved away from standard input, which alone of all descriptors gVisor hands in."""
+    """Make /dev what it is in the other jail. Returns the channel, moved away from standard input, which alone of all
+    descriptors gVisor hands in."""
     channel = os.dup(fd)
     os.dup2(os.open(os.devnull, os.O_RDONLY), fd)
     os.rmdir("/dev/shm")
     os.symlink("/tmp", "/dev/shm")
+    for needless in ("/dev/fuse", "/dev/net/tun", "/dev/tty"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(needless)
     return channel
 
 
