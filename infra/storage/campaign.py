@@ -253,6 +253,14 @@ class CampaignStore:
         """Be this campaign's only writer while the block runs. Raises StoreError, naming the holder, if another is."""
         return lease.held(self.store, self._lease_folder(), flow_run)
 
+    def holder(self) -> str | None:
+        """The living run that holds this campaign, in words; None where there is none."""
+        return lease.living(self.store, self._lease_folder())
+
+    def check_held(self) -> None:
+        """Raises StoreError when this process held the campaign and lost it."""
+        lease.check_held(self.store, self._lease_folder())
+
     def _lease_folder(self) -> str:
         return f"{self._home()}/lease"
 
@@ -283,20 +291,34 @@ class CampaignStore:
 
     def steps(self) -> list[StepManifest]:
         """Every committed step, in order."""
-        keys = self.store.list(f"{self._home()}/steps")
-        return [read_manifest(self.store, key, StepManifest) for key in keys if key.endswith("/manifest.json")]
+        return [read_manifest(self.store, key, StepManifest) for key in self._step_keys()]
 
     def evaluations(self) -> list[EvaluationManifest]:
-        keys = self.store.list(f"{self._home()}/evaluations")
-        return [read_manifest(self.store, key, EvaluationManifest) for key in keys if key.endswith(".json")]
+        return [read_manifest(self.store, key, EvaluationManifest) for key in self._evaluation_keys()]
+
+    def manifest_keys(self) -> list[str]:
+        """Where every manifest is, unread; steps first, in order."""
+        return self._step_keys() + self._evaluation_keys()
+
+    def read_manifest(self, key: str) -> StepManifest | EvaluationManifest:
+        """The one at `key`, as `manifest_keys` gives it. Raises StoreError when it is damaged or newer than this."""
+        if key.startswith(f"{self._home()}/steps/"):
+            return read_manifest(self.store, key, StepManifest)
+        return read_manifest(self.store, key, EvaluationManifest)
 
     def last_step(self) -> int:
         """Number of the last committed step; 0 when there is none."""
+        return max((int(key.split("/")[-2]) for key in self._step_keys()), default=0)
+
+    def _step_keys(self) -> list[str]:
         keys = self.store.list(f"{self._home()}/steps")
-        return max((int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json")), default=0)
+        return [key for key in keys if key.endswith("/manifest.json")]
+
+    def _evaluation_keys(self) -> list[str]:
+        return [key for key in self.store.list(f"{self._home()}/evaluations") if key.endswith(".json")]
 
     def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
-        lease.check_held(self.store, self._lease_folder())
+        self.check_held()
         self.store.write_json(key, _ADAPTERS[kind].dump_python(manifest, mode="json"), once=True)
 
 

@@ -15,9 +15,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def default_cache() -> Path:
     """Where folders of a remote store are kept locally: $TORL_CACHE, or torl/ in the user's cache folder."""
     given = os.environ.get("TORL_CACHE")
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torl"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as the store lists it. `modified` is by the store's own clock."""
+
+    key: str
+    bytes: int
+    modified: datetime
 
 
 class Store:
@@ -217,6 +227,25 @@ class Store:
             keys = (path[len(self.root) :].lstrip("/") for path in found)
             return sorted(key for key in keys if not _is_temporary(key))
 
+    def entries(self, prefix: str = "", *, temporary: bool = False) -> Sequence[Entry]:
+        """As `list`, with sizes and times; `temporary`: only what `list` hides, folders of that kind included."""
+        with self._boundary("list", prefix):
+            try:
+                found = self.fs.find(self.path(prefix), withdirs=temporary, detail=True)
+            except FileNotFoundError:
+                return []
+            entries = [_entry(path[len(self.root) :].lstrip("/"), info) for path, info in found.items()]
+            return sorted((e for e in entries if _is_temporary(e.key) == temporary), key=lambda e: e.key)
+
+    def chunks(self, key: str, size: int = 8 << 20) -> Iterator[bytes]:
+        """An object's bytes in pieces of at most `size`, so that its length does not matter to the memory."""
+        with (
+            self._boundary("read", key),
+            self.fs.open(self.path(key), "rb", block_size=size, cache_type="none") as file,
+        ):
+            while data := file.read(size):
+                yield data
+
     def delete(self, key: str) -> None:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
         with self._boundary("delete", key):
@@ -289,6 +318,8 @@ class Store:
                 path = Path(self.path(location))
                 if not path.is_dir():
                     raise FileNotFoundError(f"there is no folder {path}")
+                if (path / REMOVED).exists():
+                    raise self._removed(location)
                 return path
             return self._cached(digest) if digest and self._is_cached(digest) else self._download(location, digest)
 
@@ -328,6 +359,8 @@ class Store:
         sources = self.list(key)
         if not sources:
             raise FileNotFoundError("there is no such folder")
+        if f"{key}/{REMOVED}".lstrip("/") in sources:
+            raise self._removed(key)
         self._cached("").mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._cached("")))
         try:
@@ -344,6 +377,14 @@ class Store:
             return place
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _removed(self, key: str) -> StoreError:
+        note = self.read_json(f"{key}/{REMOVED}".lstrip("/"))
+        return StoreError(
+            f"{self.uri_of(key)} was removed by retention at {note['at']}",
+            f"The campaign keeps the checkpoints of {note['kept']}; manifests and trajectories stay",
+            "Choose a step whose checkpoint `torl store ls` shows as stored",
+        )
 
     def _verify(self, key: str, found: str, expected: str) -> None:
         if found != expected:
@@ -376,6 +417,9 @@ class Store:
 
 _TEMPORARY = ".torl-tmp-"
 
+REMOVED = "removed.json"
+"""Stands in the place of a folder that retention removed: {at, kept}."""
+
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -383,6 +427,13 @@ def _json_bytes(value: Any) -> bytes:
 
 def _is_temporary(key: str) -> bool:
     return any(part.startswith((_TEMPORARY, ".probe-")) for part in key.split("/"))
+
+
+def _entry(key: str, info: dict[str, Any]) -> Entry:
+    when = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(when, int | float):
+        when = datetime.fromtimestamp(when, UTC)
+    return Entry(key, int(info.get("size") or 0), when or datetime.now(UTC))
 
 
 @contextmanager

@@ -1,0 +1,130 @@
+"""`torl store`: what is in a store, whether it is whole, and its upkeep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from infra.storage.listing import CampaignLine, EvaluationLine, StepLine
+
+store_app = typer.Typer(no_args_is_help=True, help="What is in a store, whether it is whole, and its upkeep.")
+
+StoreAddress = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
+CampaignName = Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="Only this campaign.")]
+
+
+@store_app.command()
+def ls(
+    store: StoreAddress,
+    json: Annotated[bool, typer.Option("--json", help="One object per line: campaigns, steps, evaluations.")] = False,
+) -> None:
+    """Campaigns with their steps, rows, bytes, policies and evaluations."""
+    from infra.storage import Store
+    from infra.storage.listing import lines
+
+    opened = Store.open(store)
+    if json:
+        from json import dumps
+
+        for line in lines(opened):
+            print(dumps(asdict(line)), flush=True)
+        return
+    listed = list(lines(opened))
+    _print_listing(listed)
+    if not listed:
+        _say(f"{opened.uri} holds no campaign")
+
+
+@store_app.command()
+def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
+    """Read back everything the manifests name. Exit code 1, and a line for each object, if something is damaged."""
+    from infra.storage import Store
+    from infra.storage.verification import plan
+    from infra.storage.verification import verify as read_back
+
+    opened = Store.open(store)
+    planned = plan(opened, campaign)
+    damages = list(planned.damaged)
+    with _bytes_bar("verify", planned.bytes) as on_bytes:
+        damages += filter(None, read_back(opened, planned, on_bytes))
+    for damage in damages:
+        print(f"{damage.key}: {damage.what}. {damage.remedy}.")
+    whole = f"{len(planned.objects)} objects, {_size(planned.bytes)}"
+    _say(f"{len(damages)} damaged of {whole}" if damages else f"{whole}: all whole")
+    raise typer.Exit(1 if damages else 0)
+
+
+@contextmanager
+def _bytes_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in MiB, fed with numbers of bytes from any thread."""
+    from infra.progress import bar
+
+    done, lock = 0, Lock()
+    with bar(f"{label} (MiB)", _mib(total)) as progress:
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            with lock:
+                before, done = _mib(done), done + count
+                if _mib(done) > before:
+                    progress.update(_mib(done))
+
+        yield on_bytes
+
+
+def _mib(count: int) -> int:
+    return -(-count >> 20) if count else 0
+
+
+def _print_listing(lines: list[CampaignLine | StepLine | EvaluationLine]) -> None:
+    from rich.table import Table
+
+    console, table = Console(width=None if sys.stdout.isatty() else 160), None
+    for line in lines:
+        if line.kind == "campaign":
+            if table:
+                console.print(table)
+            console.print(_heading(line), markup=False, highlight=False, soft_wrap=True)
+            columns = ("step", "what", "rows", "bytes", "policy", "checkpoint", "accuracy", "reward")
+            table = Table(*columns, box=None, header_style="dim")
+        elif table:
+            table.add_row(*_cells(line))
+    if table:
+        console.print(table)
+
+
+def _heading(line: CampaignLine) -> str:
+    held = f"; held by {line.held_by}" if line.held_by else ""
+    return (
+        f"{line.campaign}: {line.steps} steps, {line.rows} rows in {_size(line.bytes)}, {line.checkpoints} checkpoints "
+        f"in {_size(line.checkpoint_bytes)}, {line.evaluations} evaluations{held}"
+    )
+
+
+def _cells(line: StepLine | EvaluationLine) -> Iterator[str]:
+    yield str(line.step)
+    yield "training" if line.kind == "step" else f"{line.benchmark} at T = {line.temperature:g}"
+    yield from (str(line.rows), _size(line.bytes), line.policy[:8])
+    is_stored = line.kind == "step" and line.checkpoint == "stored"
+    yield "" if line.kind == "evaluation" else _size(line.checkpoint_bytes) if is_stored else line.checkpoint
+    yield from (f"{line.metrics[name]:.3f}" if name in line.metrics else "" for name in ("accuracy", "reward"))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
