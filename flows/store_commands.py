@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +61,41 @@ def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
     whole = f"{len(planned.objects)} objects, {_size(planned.bytes)}"
     _say(f"{len(damages)} damaged of {whole}" if damages else f"{whole}: all whole")
     raise typer.Exit(1 if damages else 0)
+
+
+@store_app.command()
+def gc(
+    store: StoreAddress,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="HOURS", help="What is younger may be work in progress and is left alone.")
+    ] = 1.0,
+) -> None:
+    """List what crashes left behind, or remove it. Campaigns held by a living run and unknown files are left alone."""
+    from infra.storage import Store
+    from infra.storage.garbage import Garbage, collect, find
+
+    opened, age = Store.open(store), timedelta(hours=older_than)
+
+    def show(one: Garbage) -> None:
+        print(f"{'removed' if delete else 'garbage'} {one.key} ({_size(one.bytes)}; {one.why})", flush=True)
+
+    if delete:
+        found = collect(opened, age, show)
+    else:
+        found = find(opened, age)
+        for one in found.garbage:
+            show(one)
+    for key in found.unknown:
+        print(f"unknown {key}")
+    for name, why in found.spared.items():
+        _say(f"campaign {name} is left alone: {why}")
+    if found.resumable:
+        _say(f"{len(found.resumable)} parts of unfinished steps are kept: the same campaign resumes from them")
+    if found.young:
+        _say(f"{len(found.young)} younger than {older_than:g} h are left alone; see --older-than")
+    total = f"{len(found.garbage)} pieces of garbage, {_size(sum(one.bytes for one in found.garbage))}"
+    _say(f"{total}, removed" if delete else f"{total}; --delete removes them" if found.garbage else "no garbage")
 
 
 @contextmanager

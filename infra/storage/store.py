@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,7 +150,7 @@ class Store:
         return self._conditional
 
     def _probe_conditional_puts(self) -> bool:
-        if "s3" not in self.fs.protocol:
+        if not self.is_s3:
             return False
         path = self.path(f".probe-{uuid.uuid4().hex}")
         try:
@@ -252,6 +252,32 @@ class Store:
             path = self.path(key)
             if self.fs.exists(path):
                 self.fs.rm(path, recursive=True)
+
+    # --- S3's unfinished multipart uploads, which no listing shows and which are paid for
+
+    @property
+    def is_s3(self) -> bool:
+        return "s3" in self.fs.protocol
+
+    def unfinished_uploads(self) -> Iterator[tuple[str, str, datetime]]:
+        """(key, upload id, when it began) of every upload into this store that was neither completed nor aborted."""
+        bucket, prefix, _ = self.fs.split_path(self.path(""))
+        prefix = f"{prefix}/" if prefix else ""
+        marker: dict[str, str] = {}
+        while True:
+            with self._boundary("list unfinished uploads of", ""):
+                page = self.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marker)
+            for one in page.get("Uploads", []):
+                yield one["Key"].removeprefix(prefix), one["UploadId"], one["Initiated"]
+            if not page.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """What is already completed or aborted is fine."""
+        bucket, name, _ = self.fs.split_path(self.path(key))
+        with self._boundary("abort the upload of", key), suppress(FileNotFoundError):
+            self.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload)
 
     # --- content-addressed objects
 
@@ -433,7 +459,8 @@ def _entry(key: str, info: dict[str, Any]) -> Entry:
     when = info.get("LastModified") or info.get("mtime") or info.get("created")
     if isinstance(when, int | float):
         when = datetime.fromtimestamp(when, UTC)
-    return Entry(key, int(info.get("size") or 0), when or datetime.now(UTC))
+    size = 0 if info.get("type") == "directory" else int(info.get("size") or 0)
+    return Entry(key, size, when or datetime.now(UTC))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from infra.storage import Store
+from infra.storage import CampaignStore, Store
 from tests.infra.storage.campaign_kit import run_evaluation, run_step, start
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,23 @@ def test_verify_is_silent_on_a_whole_store_and_exits_1_with_a_line_per_damage(st
     assert damaged.exit_code == 1
     (line,) = damaged.stdout.splitlines()
     assert line.startswith(f"{key}: its digest is ")
+
+
+def test_gc_lists_first_and_removes_when_told(store):
+    store.write("problems/.torl-tmp-01", b"half")
+    store.write("notes.txt", b"mine")
+    for arguments, line, summary in [
+        ([], None, "1 younger than 1 h are left alone; see --older-than\nno garbage\n"),
+        (["--older-than", "0"], "garbage", "1 pieces of garbage, 4 B; --delete removes them\n"),
+        (["--older-than", "0", "--delete"], "removed", "1 pieces of garbage, 4 B, removed\n"),
+        (["--older-than", "0"], None, "no garbage\n"),
+    ]:
+        result = torl_store("gc", store.uri, *arguments)
+        shown = f"{line} problems/.torl-tmp-01 (4 B; temporary)\n" if line else ""
+        assert (result.exit_code, result.stdout, result.stderr) == (0, f"{shown}unknown notes.txt\n", summary)
+    with CampaignStore(store, "demo").hold("bold-otter"):
+        result = torl_store("gc", store.uri, "--delete")
+    assert "campaign demo is left alone: held by flow run bold-otter" in result.stderr
 
 
 def test_a_bad_request_is_one_error_and_exit_code_2(store):
