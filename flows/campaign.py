@@ -9,9 +9,10 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.artifacts import Board
-from infra.progress import bar
+from infra.progress import bar, console
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
+from infra.storage.retention import Retention
 from infra.tracking import open_tracker
 from tasks.checkpoint import checkpoint
 from tasks.evaluate import evaluate
@@ -47,6 +48,7 @@ def campaign(config: CampaignConfig) -> Outcome:
         open_tracker(config) as tracker,
     ):
         prepared = prepare(config)
+        retention = Retention(store, config)
         board = Board(config)
         policy, optimizer = prepared.policy, None
         metrics: Mapping[str, float] = {}
@@ -57,10 +59,12 @@ def campaign(config: CampaignConfig) -> Outcome:
                 progress.update(step - 1, _line(metrics))
                 manifest = run_step(config, step, policy, optimizer, prepared.problems)
                 tracker.log(step, {**manifest.metrics, **manifest.phases_s})
+                retention.apply(step)
             policy, optimizer, metrics = manifest.policy_out, manifest.optimizer, manifest.metrics
             board.add(manifest)
             progress.update(step, _line(metrics))
             evaluations = evaluate_if_due(config, prepared, step, policy) or evaluations
+        retention.apply(config.steps)
         board.finish()
     return Outcome(
         config.name, config.store, config.steps, policy, metrics, {e.benchmark: e.metrics for e in evaluations}
@@ -79,9 +83,14 @@ def run_step(config: CampaignConfig, step: int, policy: Policy, optimizer: Ref |
 
 def evaluate_if_due(config: CampaignConfig, prepared: Prepared, step: int, policy: Policy) -> list[EvaluationManifest]:
     """Every benchmark before the first step, after the last, and after each `evaluation.every`-th."""
-    every = config.evaluation.every
-    if step not in (0, config.steps) and not (every and step % every == 0):
+    if not config.evaluation.is_due(step, config.steps):
         return []
+    store, benchmarks = CampaignStore(Store.open(config.store), config.name), config.evaluation.benchmarks
+    made = [store.evaluation(step, name, benchmark.temperature) for name, benchmark in benchmarks.items()]
+    if None in made and store.is_removed(policy):
+        missing = ", ".join(name for name, evaluation in zip(benchmarks, made, strict=True) if evaluation is None)
+        console.print(f"step {step} is not evaluated on {missing}: retention removed its checkpoint", style="yellow")
+        return [evaluation for evaluation in made if evaluation]
     return evaluate_policy(config, step, policy, prepared.benchmarks)
 
 

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_file
-from infra.storage.store import Store
+from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
@@ -246,6 +246,11 @@ class CampaignStore:
         optimizer = self.store.put_folder(folder / "optimizer", f"{key}/optimizer", move=move)
         policy = self.store.put_folder(folder / "policy", f"{key}/policy", move=move)
         return Policy(step, f"{key}/policy", policy, parent), Ref(f"{key}/optimizer", optimizer)
+
+    def is_removed(self, policy: Policy) -> bool:
+        """Whether retention removed its weights."""
+        uri = policy.weights_uri
+        return not is_outside(uri) and self.store.exists(f"{uri}/{REMOVED}")
 
     # --- commits
 

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from infra.storage.campaign import CampaignStore, campaigns
-from infra.storage.inventory import named_by
+from infra.storage.inventory import forked, named_by
 from infra.storage.store import REMOVED, Entry, Store
 from torl_core.errors import StoreError
 
@@ -121,9 +121,10 @@ def _committed(store: Store, leases: Container[str]) -> _Committed:
         if campaign.name in leases:
             continue
         try:
-            steps = campaign.steps()
+            steps, evaluations = campaign.steps(), campaign.evaluations()
+            committed.named |= {one.key for one in forked(campaign)}
             committed.named |= {one.key for manifest in steps for one in named_by(manifest)}
-            committed.named |= {one.key for manifest in campaign.evaluations() for one in named_by(manifest)}
+            committed.named |= {one.key for manifest in evaluations for one in named_by(manifest)}
             committed.steps |= {(campaign.name, manifest.step) for manifest in steps}
         except StoreError as error:
             committed.unreadable[campaign.name] = error.what

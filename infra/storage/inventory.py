@@ -9,9 +9,12 @@ from itertools import takewhile
 from typing import Literal
 
 from infra.storage.campaign import CampaignStore, EvaluationManifest, Ref, StepManifest
-from infra.storage.store import Entry, Store
+from infra.storage.store import Entry, Store, is_outside
 
 Kind = Literal["trajectories", "evaluation", "problems", "policy", "optimizer"]
+
+
+_FOLDERS: tuple[Kind, ...] = ("policy", "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Named:
 
     @property
     def is_folder(self) -> bool:
-        return self.kind in ("policy", "optimizer")
+        return self.kind in _FOLDERS
 
 
 def named_by(manifest: StepManifest | EvaluationManifest) -> Iterator[Named]:
@@ -49,18 +52,22 @@ def named_by(manifest: StepManifest | EvaluationManifest) -> Iterator[Named]:
 
 
 def named_in(campaign: CampaignStore) -> list[Named]:
-    """Everything that the campaign's manifests name, each once. Raises StoreError for a manifest that is damaged."""
-    return unique(named for key in campaign.manifest_keys() for named in named_by(campaign.read_manifest(key)))
+    """Everything that the campaign needs, each once. Raises StoreError for a manifest that is damaged."""
+    manifests = (campaign.read_manifest(key) for key in campaign.manifest_keys())
+    return unique([*forked(campaign), *(named for manifest in manifests for named in named_by(manifest))])
+
+
+def forked(campaign: CampaignStore) -> Iterator[Named]:
+    """What a fork started from: its own copy, which its config names."""
+    fork = (campaign.config() or {}).get("fork") or {}
+    for kind in _FOLDERS:
+        if digest := fork.get(kind):
+            yield Named(kind, campaign.name, 0, f"{campaign.checkpoint_key(0)}/{kind}", digest)
 
 
 def unique(objects: Iterable[Named]) -> list[Named]:
     """Each object once, where it was first named."""
     return list({(named.key, named.digest): named for named in reversed(list(objects))}.values())[::-1]
-
-
-def is_outside(uri: str) -> bool:
-    """Whether a location is an address of its own rather than a key of the store."""
-    return "://" in uri or uri.startswith("/")
 
 
 class Listing:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infra.storage.campaign import CampaignStore, StepManifest, campaigns
-from infra.storage.inventory import Listing, is_outside
-from infra.storage.store import REMOVED, Store
+from infra.storage.inventory import Listing
+from infra.storage.store import REMOVED, Store, is_outside
 
 
 @dataclass(frozen=True, slots=True)

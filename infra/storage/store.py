@@ -35,6 +35,11 @@ def default_cache() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torl"
 
 
+def is_outside(location: str) -> bool:
+    """Whether a location is an address of its own rather than a key of the store."""
+    return "://" in location or location.startswith("/")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object as the store lists it. `modified` is by the store's own clock."""
@@ -83,7 +88,7 @@ class Store:
 
     def uri_of(self, key: str) -> str:
         """The address anyone else can use: a path for a local store, else a URL. An absolute address stays as it is."""
-        if "://" in key or key.startswith("/"):
+        if is_outside(key):
             return key
         return f"{self.uri}/{key}" if key else self.uri
 
@@ -337,7 +342,7 @@ class Store:
         whose entries are named by digest and verified whenever they are used. With `digest` None the folder is fetched
         anew. Raises StoreError when the content is not what `digest` names.
         """
-        if "://" in location or location.startswith("/"):
+        if is_outside(location):
             return Store.open(location, self.cache).fetch_folder("", digest)
         with self._boundary("read", location):
             if self.is_local:
@@ -408,7 +413,7 @@ class Store:
         note = self.read_json(f"{key}/{REMOVED}".lstrip("/"))
         return StoreError(
             f"{self.uri_of(key)} was removed by retention at {note['at']}",
-            f"The campaign keeps the checkpoints of {note['kept']}; manifests and trajectories stay",
+            f"The campaign keeps checkpoints of {note['kept']}; manifests and trajectories stay",
             "Choose a step whose checkpoint `torl store ls` shows as stored",
         )
 
@@ -460,7 +465,7 @@ def _entry(key: str, info: dict[str, Any]) -> Entry:
     if isinstance(when, int | float):
         when = datetime.fromtimestamp(when, UTC)
     size = 0 if info.get("type") == "directory" else int(info.get("size") or 0)
-    return Entry(key, size, when or datetime.now(UTC))
+    return Entry(key, size, when or datetime.min.replace(tzinfo=UTC))  # S3's folders have no time
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from infra.storage.campaign import CampaignStore, campaigns
 from infra.storage.digests import combine_digests
-from infra.storage.inventory import Listing, Named, named_by, unique
+from infra.storage.inventory import Listing, Named, forked, named_by, unique
 from infra.storage.store import REMOVED, Store
 from torl_core.errors import ConfigError, StoreError
 
@@ -59,6 +59,7 @@ def plan(store: Store, campaign: str | None = None) -> Plan:
     named: list[Named] = []
     damaged: list[Damage] = []
     for one in chosen:
+        named += forked(one)
         for key in one.manifest_keys():
             try:
                 named += named_by(one.read_manifest(key))
