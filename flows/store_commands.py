@@ -64,6 +64,25 @@ def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
 
 
 @store_app.command()
+def cp(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder or URL of a store.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="Folder or URL of the store to copy into.")],
+    campaign: CampaignName = None,
+) -> None:
+    """Copy campaigns into another store, verified on the way. The same command again goes on where it stopped."""
+    from infra.storage import Store
+    from infra.storage.copying import copy, plan
+
+    opened = Store.open(target)
+    opened.check_writable()
+    planned = plan(Store.open(source), opened, campaign)
+    with _bytes_bar("cp", planned.bytes) as on_bytes:
+        copied = copy(planned, opened, on_bytes)
+    names = ", ".join(one.name for one in planned.campaigns)
+    _say(f"{names}: {copied.objects} objects copied, {copied.skipped} skipped, {len(planned.manifests)} manifests")
+
+
+@store_app.command()
 def gc(
     store: StoreAddress,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,

@@ -10,15 +10,17 @@ The store assumes one writer per campaign.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ class Store:
                 self.fs.pipe_file(path, data)
                 return
             with _temporary_beside(Path(path)) as temporary:
-                _write_through(temporary, data)
+                _write_through(temporary, [data])
                 temporary.replace(path)
 
     def write_once(self, key: str, data: bytes) -> None:
@@ -129,7 +131,7 @@ class Store:
             path = self.path(key)
             if self.is_local:
                 with _temporary_beside(Path(path)) as temporary:
-                    _write_through(temporary, data)
+                    _write_through(temporary, [data])
                     try:
                         os.link(temporary, path)  # fails if it exists, and never shows half a file
                     except FileExistsError:
@@ -250,6 +252,47 @@ class Store:
         ):
             while data := file.read(size):
                 yield data
+
+    def put_chunks(self, key: str, chunks: Iterator[bytes], digest: str | None = None) -> str:
+        """Put an object in pieces and return its digest. It appears whole, or not at all if `digest` names another.
+
+        Raises StoreError. In memory there is one piece at a time, and on S3 one part.
+        """
+        hashed = _Hashed(chunks)
+
+        def check() -> None:
+            if digest:
+                self._verify(key, hashed.digest(), digest)
+
+        with self._boundary("write", key):
+            if self.is_local:
+                path = Path(self.path(key))
+                with _temporary_beside(path) as temporary:
+                    _write_through(temporary, hashed)
+                    check()
+                    temporary.replace(path)
+            else:
+                self._upload(self.path(key), hashed, check)
+        return hashed.digest()
+
+    def _upload(self, path: str, chunks: Iterator[bytes], check: Callable[[], None]) -> None:
+        first, second = next(chunks, b""), next(chunks, None)
+        if second is None or not self.is_s3:
+            data = first + (second or b"") + b"".join(chunks)
+            check()
+            self.fs.pipe_file(path, data)
+            return
+        file = self.fs.open(path, "wb", block_size=_PART_BYTES, autocommit=False)
+        try:
+            for data in chain([first, second], chunks):
+                file.write(data)
+            file.close()
+            check()
+        except BaseException:
+            file.discard()
+            file.closed = True  # or it would upload the rest when it is collected
+            raise
+        file.commit()
 
     def delete(self, key: str) -> None:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
@@ -447,6 +490,7 @@ class Store:
 
 
 _TEMPORARY = ".torl-tmp-"
+_PART_BYTES = 16 << 20
 
 REMOVED = "removed.json"
 """Stands in the place of a folder that retention removed: {at, kept}."""
@@ -482,8 +526,27 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_through(path: Path, data: bytes) -> None:
+class _Hashed:
+    """Passes pieces on and knows the digest of what went by."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._hash = chunks, hashlib.sha256()
+
+    def __iter__(self) -> _Hashed:
+        return self
+
+    def __next__(self) -> bytes:
+        data = next(self._chunks)
+        self._hash.update(data)
+        return data
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _write_through(path: Path, chunks: Iterable[bytes]) -> None:
     with path.open("wb") as file:
-        file.write(data)
+        for data in chunks:
+            file.write(data)
         file.flush()
         os.fsync(file.fileno())

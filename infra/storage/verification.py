@@ -21,7 +21,7 @@ from infra.storage.store import REMOVED, Store
 from torl_core.errors import ConfigError, StoreError
 
 _AT_ONCE = 4
-_FROM_A_COPY = "Restore it from a copy of the store (`torl store cp`)"
+_FROM_A_COPY = "Delete what is left of it and restore it from a copy of the store (`torl store cp`)"
 _REMEDIES = {
     "policy": f"{_FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",
     "optimizer": f"{_FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",

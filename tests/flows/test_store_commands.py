@@ -74,6 +74,14 @@ def test_gc_lists_first_and_removes_when_told(store):
     assert "campaign demo is left alone: held by flow run bold-otter" in result.stderr
 
 
+def test_cp_copies_what_ls_shows(store, tmp_path):
+    for summary in ("8 objects copied, 0 skipped", "0 objects copied, 8 skipped"):
+        result = torl_store("cp", store.uri, tmp_path / "copy", "--campaign", "demo")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr.splitlines()[-1] == f"demo: {summary}, 3 manifests"
+    assert torl_store("ls", tmp_path / "copy", "--json").stdout == torl_store("ls", store.uri, "--json").stdout
+
+
 def test_a_bad_request_is_one_error_and_exit_code_2(store):
     command = [sys.executable, "-m", "flows.cli", "store", "verify", store.uri, "--campaign", "x"]
     unknown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
