@@ -83,6 +83,29 @@ def cp(
 
 
 @store_app.command()
+def compact(
+    store: StoreAddress,
+    campaign: Annotated[
+        str, typer.Option("--campaign", metavar="NAME", help="The campaign, which must not be running.")
+    ],
+) -> None:
+    """Merge the small files of each step's rows; readers see the same rows in the same order."""
+    from infra.progress import bar
+    from infra.storage import Store
+    from infra.storage.compaction import compact as merge
+    from infra.storage.verification import choose
+
+    (chosen,) = choose(Store.open(store), campaign)
+    with chosen.hold("torl store compact"), bar("compact", chosen.last_step()) as progress:
+        done = []
+        for one in merge(chosen):
+            done.append(one)
+            progress.update(one.step)
+    before, after = (sum(getattr(one, name) for one in done) for name in ("files_before", "files_after"))
+    _say(f"{len(done)} steps: {before} files are now {after}; `torl store gc` removes the old ones after a while")
+
+
+@store_app.command()
 def gc(
     store: StoreAddress,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,

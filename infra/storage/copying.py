@@ -7,7 +7,7 @@ recorded. What is already there and equal is skipped; anything else under the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,15 +54,16 @@ def plan(source: Store, target: Store, campaign: str | None = None) -> Plan:
     if source.uri == target.uri:
         raise ConfigError(f"both stores are {source.uri}", "A copy goes to another store", "Give two addresses")
     chosen = choose(source, campaign)
+    listing = Listing.of(source)
     manifests: list[tuple[str, bytes]] = []
     for one in chosen:
         _check_config(one, CampaignStore(target, one.name))
-        for key in one.manifest_keys():
+        for key in _with_compactions(one, listing):
             data = source.read(key)
             if target.exists(key) and target.read(key) != data:
                 raise _conflict(target, key)
             manifests.append((key, data))
-    return Plan(chosen, manifests, unique(named for one in chosen for named in named_in(one)), Listing.of(source))
+    return Plan(chosen, manifests, unique(named for one in chosen for named in named_in(one)), listing)
 
 
 def copy(plan: Plan, target: Store, on_bytes: Callable[[int], None] = lambda _: None) -> Copied:
@@ -150,6 +151,15 @@ class _Object:
         if not self.named.is_folder:
             return digests[self.named.key]
         return combine_digests({key.removeprefix(f"{self.named.key}/"): digest for key, digest in digests.items()})
+
+
+def _with_compactions(campaign: CampaignStore, listing: Listing) -> Iterator[str]:
+    """Manifests' keys, each behind that of its compaction: a step that is visible is read as at the source."""
+    for key in campaign.manifest_keys():
+        compaction = key.removesuffix("manifest.json") + "compacted.json"
+        if listing.at(compaction):
+            yield compaction
+        yield key
 
 
 def _check_config(source: CampaignStore, target: CampaignStore) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +27,7 @@ _AT_ONCE = 8
 
 _OWNER = re.compile(r"(?:campaigns|checkpoints)/([^/]+)/|(?:trajectories|evaluations|staging)/campaign=([^/]+)/")
 _KEPT = re.compile(
-    r"campaigns/[^/]+/(?:config\.json|steps/\d+/manifest\.json|evaluations/\d+/[^/]+\.json|lease/\d+\.json)"
+    r"campaigns/[^/]+/(?:config\.json|steps/\d+/(?:manifest|compacted)\.json|evaluations/\d+/[^/]+\.json|lease/\d+\.json)"
     rf"|problems/\w+\.parquet|rejected/\w+\.jsonl|{RESULTS}/[^/]+|report\.html"
 )
 _CHECKPOINT = re.compile(r"(checkpoints/[^/]+/step=\d+/(?:policy|optimizer))/.+")
@@ -111,6 +111,8 @@ class _Committed:
     """(campaign, step)"""
     named: set[str] = field(default_factory=set)
     """Every key that a manifest names."""
+    replaced: dict[str, datetime] = field(default_factory=dict)
+    """When the rows of a file began to be read from a compacted one; readers may have been at it until then."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Campaigns of which it cannot be said what they name, and why."""
 
@@ -126,6 +128,11 @@ def _committed(store: Store, leases: Container[str]) -> _Committed:
             committed.named |= {one.key for manifest in steps for one in named_by(manifest)}
             committed.named |= {one.key for manifest in evaluations for one in named_by(manifest)}
             committed.steps |= {(campaign.name, manifest.step) for manifest in steps}
+            for compaction, when in campaign.compactions():
+                if all(store.exists(ref.key) for ref in compaction.trajectories):
+                    committed.replaced |= {ref.key: when for ref in compaction.replaces}
+                else:  # damage, and these are the rows that are left
+                    committed.named |= {ref.key for ref in compaction.replaces}
         except StoreError as error:
             committed.unreadable[campaign.name] = error.what
     return committed
@@ -149,6 +156,9 @@ def _judge(store: Store, committed: _Committed, found: Found) -> Iterator[Garbag
             found.unknown.append(key)
         elif key in committed.named:
             yield from _beside_a_note(key, list(files))
+        elif key in committed.replaced:
+            replaced = _garbage(key, list(files), "its rows are in a compacted file")
+            yield replace(replaced, modified=max(replaced.modified, committed.replaced[key]))
         elif (owner, step) in committed.steps:
             is_staging = key.startswith("staging/")
             yield _garbage(key, list(files), "staging of a committed step" if is_staging else "no manifest names it")

@@ -82,6 +82,12 @@ def test_cp_copies_what_ls_shows(store, tmp_path):
     assert torl_store("ls", tmp_path / "copy", "--json").stdout == torl_store("ls", store.uri, "--json").stdout
 
 
+def test_compact_says_what_it_merged(store):
+    result = torl_store("compact", store.uri, "--campaign", "demo")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "0 steps: 0 files are now 0" in result.stderr
+
+
 def test_a_bad_request_is_one_error_and_exit_code_2(store):
     command = [sys.executable, "-m", "flows.cli", "store", "verify", store.uri, "--campaign", "x"]
     unknown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
