@@ -12,16 +12,17 @@ from prefect.runtime import flow_run
 from flows.artifacts import Board
 from flows.commits import Commits
 from flows.recovery import kept, restore
-from infra.progress import bar
+from infra.progress import bar, console
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
+from infra.storage.retention import Retention
 from infra.tracking import open_tracker
 from tasks.checkpoint import checkpoint
 from tasks.evaluate import evaluate
 from tasks.prepare import prepare
 from tasks.reward import reward
 from tasks.rollout import rollout
-from tasks.step import Rollouts, Scored, Stopwatch, Trained, kept_in
+from tasks.step import Prepared, Rollouts, Scored, Stopwatch, Trained, kept_in
 from tasks.train import train
 from torl_core.config import CampaignConfig
 from torl_core.types import Policy
@@ -50,6 +51,7 @@ def campaign(config: CampaignConfig) -> Outcome:
         open_tracker(config) as tracker,
     ):
         prepared = prepare(config)
+        retention = Retention(store, config)
         board = Board(config)
 
         def show(manifest: StepManifest) -> None:
@@ -59,9 +61,10 @@ def campaign(config: CampaignConfig) -> Outcome:
         def committed(manifest: StepManifest) -> None:
             tracker.log(manifest.step, {**manifest.metrics, **manifest.phases_s})
             show(manifest)
+            retention.apply(manifest.step)
 
         policy, optimizer, resumed = prepared.policy, None, True
-        evaluations = evaluate_policy(config, 0, policy, prepared.benchmarks)
+        evaluations = evaluate_due(config, prepared, 0, policy)
         with Commits(committed) as commits:
             for step in range(1, config.steps + 1):
                 if manifest := store.manifest(step):
@@ -70,9 +73,10 @@ def campaign(config: CampaignConfig) -> Outcome:
                 else:
                     trained = run_step(config, step, policy, optimizer, prepared.problems, commits, resumed)
                     policy, optimizer, resumed = trained.policy, trained.optimizer, False
-                if is_due(config, step):
+                if config.evaluation.is_due(step, config.steps):
                     commits.settle()
-                    evaluations = evaluate_policy(config, step, policy, prepared.benchmarks)
+                    evaluations = evaluate_due(config, prepared, step, policy)
+        retention.apply(config.steps)
         board.finish()
     last = store.manifest(config.steps)
     return Outcome(
@@ -126,10 +130,15 @@ def _data_of(store: CampaignStore, resumed: bool) -> Callable[[Any], object] | N
     return (lambda made: store.store.get_object(made.data.key, made.data.digest)) if resumed else None
 
 
-def is_due(config: CampaignConfig, step: int) -> bool:
-    """Evaluations come before the first step, after the last, and after each `evaluation.every`-th."""
-    every = config.evaluation.every
-    return step in (0, config.steps) or bool(every and step % every == 0)
+def evaluate_due(config: CampaignConfig, prepared: Prepared, step: int, policy: Policy) -> list[EvaluationManifest]:
+    """As `evaluate_policy`; a policy whose checkpoint retention removed keeps the evaluations it has."""
+    store, benchmarks = CampaignStore(Store.open(config.store), config.name), config.evaluation.benchmarks
+    made = [store.evaluation(step, name, benchmark.temperature) for name, benchmark in benchmarks.items()]
+    if None in made and store.is_removed(policy):
+        missing = ", ".join(name for name, evaluation in zip(benchmarks, made, strict=True) if evaluation is None)
+        console.print(f"step {step} is not evaluated on {missing}: retention removed its checkpoint", style="yellow")
+        return [evaluation for evaluation in made if evaluation]
+    return evaluate_policy(config, step, policy, prepared.benchmarks)
 
 
 def evaluate_policy(

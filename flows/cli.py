@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.store_commands import StoreAddress, store_app
 from torl_core.errors import TorlError
 
 app = typer.Typer(
@@ -29,13 +30,13 @@ app = typer.Typer(
 )
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox as a service.")
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(store_app, name="store")
 stderr = Console(stderr=True)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; repeatable.")
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A campaign; see configs/.")]
-StoreAddress = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
 
 
 class Format(StrEnum):

@@ -9,12 +9,13 @@ from pathlib import Path
 from prefect.filesystems import RemoteFileSystem
 
 from infra.storage import Store
+from infra.storage.garbage import RESULTS
 from infra.storage.remote import options
 
 
 def results_in(store: Store) -> Path | RemoteFileSystem:
     """`<store>/prefect-results`; results are references of a few hundred bytes."""
-    place = store.uri_of("prefect-results")
+    place = store.uri_of(RESULTS)
     return Path(place) if store.is_local else _saved_block(place)
 
 

@@ -192,6 +192,37 @@ class EvaluationConfig(Config):
     every: Count = 0
     """Evaluate after every so many steps; 0 only before the first and after the last."""
 
+    def is_due(self, step: int, last: int) -> bool:
+        """Whether policy `step` of a campaign of `last` steps is evaluated."""
+        return step in (0, last) or bool(self.every and step % self.every == 0)
+
+
+class RetentionConfig(Config):
+    """Which checkpoints stay once later steps are committed. Trajectories and manifests always do."""
+
+    last: PositiveInt | None = None
+    """Keep those of the last so many steps, from which the campaign resumes; every one when left out."""
+    every: Count = 0
+    """Keep also that of each so-many-th step; 0: none."""
+    best: Count = 0
+    """Keep also the best so many: by accuracy on the first benchmark where evaluation.every evaluates policies on the
+    way, otherwise by the mean reward of the responses that the next step sampled from them."""
+
+    @model_validator(mode="after")
+    def _last_is_given(self) -> RetentionConfig:
+        if self.last is None and (self.every or self.best):
+            raise ValueError(
+                f"retention.every is {self.every} and retention.best is {self.best} without retention.last, so that "
+                "every checkpoint is kept: set last too"
+            )
+        return self
+
+    def __str__(self) -> str:
+        parts = [f"the last {self.last}" if self.last else "all"]
+        parts += [f"multiples of {self.every}"] if self.every else []
+        parts += [f"the best {self.best}"] if self.best else []
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts) + " steps"
+
 
 class TrackingConfig(Config):
     wandb_project: str | None = None
@@ -217,6 +248,7 @@ class CampaignConfig(Config):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     trainer: TrainerConfig = TrainerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    retention: RetentionConfig = RetentionConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
@@ -253,10 +285,10 @@ class CampaignConfig(Config):
     def deciding(self) -> dict[str, Any]:
         """What decides the campaign's results.
 
-        Left out: where results go, how many steps there are (each step is told its own learning rate), and how fast the
-        machine is asked to be.
+        Left out: where results go, how many steps there are (each step is told its own learning rate), what is kept of
+        them, and how fast the machine is asked to be.
         """
-        elsewhere = {"store", "steps", "engine", "evaluation", "tracking"}
+        elsewhere = {"store", "steps", "engine", "evaluation", "retention", "tracking"}
         machine = {"workers", "slots_per_worker", "max_retries"}
         return self.model_dump(mode="json", exclude={**dict.fromkeys(elsewhere, True), "sandbox": machine})
 

@@ -2,6 +2,7 @@
 
 campaigns/<name>/config.json                                  under which settings it runs
 campaigns/<name>/steps/000007/manifest.json                   the step is done exactly when this exists
+campaigns/<name>/steps/000007/compacted.json                  its rows lie in fewer files now
 campaigns/<name>/evaluations/000007/<benchmark>-t0.json       the same for an evaluation
 trajectories/campaign=<name>/step=000007/part-<digest>.parquet
 evaluations/campaign=<name>/step=000007/benchmark=<b>/temperature=<t>/part-<digest>.parquet

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_file
-from infra.storage.store import Store
+from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
@@ -109,10 +109,23 @@ class EvaluationManifest:
     schema_version: int = MANIFEST_SCHEMA
 
 
-Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest)
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """The same rows in fewer files: beside a step's manifest, it stands in for the files that the manifest names."""
+
+    campaign: str
+    step: int
+    replaces: tuple[Ref, ...]
+    trajectories: tuple[Ref, ...]
+    schema_version: int = MANIFEST_SCHEMA
 
 
-_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (StepManifest, EvaluationManifest)}
+Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest, Compaction)
+
+
+_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (StepManifest, EvaluationManifest, Compaction)
+}
 
 
 def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
@@ -177,6 +190,9 @@ class CampaignStore:
 
     def evaluation_key(self, step: int, benchmark: str, temperature: float) -> str:
         return f"{self._home()}/evaluations/{step:06d}/{benchmark}-t{temperature:g}.json"
+
+    def compaction_key(self, step: int) -> str:
+        return f"{self._home()}/steps/{step:06d}/compacted.json"
 
     def trajectories_folder(self, step: int) -> str:
         return f"trajectories/campaign={self.name}/step={step:06d}"
@@ -261,11 +277,24 @@ class CampaignStore:
         if optimizer:
             self.store.verify_folder(optimizer.key, optimizer.digest)
 
+    def is_removed(self, policy: Policy) -> bool:
+        """Whether retention removed its weights."""
+        uri = policy.weights_uri
+        return not is_outside(uri) and self.store.exists(f"{uri}/{REMOVED}")
+
     # --- commits
 
     def hold(self, flow_run: str) -> AbstractContextManager[lease.Lease]:
         """Be this campaign's only writer while the block runs. Raises StoreError, naming the holder, if another is."""
         return lease.held(self.store, self._lease_folder(), flow_run)
+
+    def holder(self) -> str | None:
+        """The living run that holds this campaign, in words; None where there is none."""
+        return lease.living(self.store, self._lease_folder())
+
+    def check_held(self) -> None:
+        """Raises StoreError when this process held the campaign and lost it."""
+        lease.check_held(self.store, self._lease_folder())
 
     def _lease_folder(self) -> str:
         return f"{self._home()}/lease"
@@ -277,6 +306,8 @@ class CampaignStore:
         """
         self._commit(self.manifest_key(manifest.step), StepManifest, manifest)
         self.store.delete(self.staging_folder(manifest.step))
+        if self.store.exists(self.compaction_key(manifest.step)):
+            return  # committed long ago, and more than the manifest names is in use
         named = {ref.key for ref in manifest.trajectories}
         for key in self.store.list(self.trajectories_folder(manifest.step)):
             if key not in named:
@@ -286,10 +317,14 @@ class CampaignStore:
         key = self.evaluation_key(manifest.step, manifest.benchmark, manifest.temperature)
         self._commit(key, EvaluationManifest, manifest)
 
+    def commit_compaction(self, compaction: Compaction) -> None:
+        """Have readers take the step's rows from the new files from now on. Once per step."""
+        self._commit(self.compaction_key(compaction.step), Compaction, compaction)
+
     def manifest(self, step: int) -> StepManifest | None:
-        """None while the step is not done."""
-        key = self.manifest_key(step)
-        return read_manifest(self.store, key, StepManifest) if self.store.exists(key) else None
+        """None while the step is not done. Its rows are where a compaction put them, if there was one."""
+        there = self.store.list(f"{self._home()}/steps/{step:06d}")
+        return self._read_step(step, there) if self.manifest_key(step) in there else None
 
     def evaluation(self, step: int, benchmark: str, temperature: float) -> EvaluationManifest | None:
         key = self.evaluation_key(step, benchmark, temperature)
@@ -297,21 +332,64 @@ class CampaignStore:
 
     def steps(self) -> list[StepManifest]:
         """Every committed step, in order."""
-        keys = self.store.list(f"{self._home()}/steps")
-        return [read_manifest(self.store, key, StepManifest) for key in keys if key.endswith("/manifest.json")]
+        there = self.store.list(f"{self._home()}/steps")
+        return [self._read_step(_step_of(key), there) for key in there if key.endswith("/manifest.json")]
 
     def evaluations(self) -> list[EvaluationManifest]:
-        keys = self.store.list(f"{self._home()}/evaluations")
-        return [read_manifest(self.store, key, EvaluationManifest) for key in keys if key.endswith(".json")]
+        return [read_manifest(self.store, key, EvaluationManifest) for key in self._evaluation_keys()]
+
+    def compactions(self) -> list[tuple[Compaction, datetime]]:
+        """Every compaction, and when it was committed by the store's clock."""
+        keys = self.store.list(f"{self._home()}/steps")
+        return [
+            (read_manifest(self.store, key, Compaction), self.store.modified(key))
+            for key in keys
+            if key.endswith("/compacted.json")
+        ]
+
+    def manifest_keys(self) -> list[str]:
+        """Where every manifest is, unread; steps first, in order."""
+        return self._step_keys() + self._evaluation_keys()
+
+    def read_manifest(self, key: str) -> StepManifest | EvaluationManifest:
+        """The one at `key`, as `manifest_keys` gives it. Raises StoreError when it is damaged or newer than this."""
+        if key.startswith(f"{self._home()}/steps/"):
+            step = _step_of(key)
+            return self._read_step(step, self.store.list(f"{self._home()}/steps/{step:06d}"))
+        return read_manifest(self.store, key, EvaluationManifest)
 
     def last_step(self) -> int:
         """Number of the last committed step; 0 when there is none."""
+        return max(map(_step_of, self._step_keys()), default=0)
+
+    def _read_step(self, step: int, there: Collection[str]) -> StepManifest:
+        manifest = read_manifest(self.store, self.manifest_key(step), StepManifest)
+        key = self.compaction_key(step)
+        if key not in there:
+            return manifest
+        compaction = read_manifest(self.store, key, Compaction)
+        if compaction.replaces != manifest.trajectories:
+            raise StoreError(
+                f"{self.store.uri_of(key)} replaces other files than the step's manifest names",
+                "A compaction belongs to the manifest beside it",
+                "Delete it: the manifest's own files are then read, as long as they are there",
+            )
+        return replace(manifest, trajectories=compaction.trajectories)
+
+    def _step_keys(self) -> list[str]:
         keys = self.store.list(f"{self._home()}/steps")
-        return max((int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json")), default=0)
+        return [key for key in keys if key.endswith("/manifest.json")]
+
+    def _evaluation_keys(self) -> list[str]:
+        return [key for key in self.store.list(f"{self._home()}/evaluations") if key.endswith(".json")]
 
     def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
-        lease.check_held(self.store, self._lease_folder())
+        self.check_held()
         self.store.write_json(key, _ADAPTERS[kind].dump_python(manifest, mode="json"), once=True)
+
+
+def _step_of(key: str) -> int:
+    return int(key.split("/")[-2])
 
 
 def campaigns(store: Store) -> list[CampaignStore]:

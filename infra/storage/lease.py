@@ -144,17 +144,27 @@ def _renew_until(lease: Lease, stop: threading.Event) -> None:
             continue  # the next commit checks and reports; a store that comes back is renewed
 
 
-def _refuse_if_alive(store: Store, folder: str, epoch: int, holder: Holder) -> None:
+def living(store: Store, folder: str) -> str | None:
+    """Who holds the lease on `folder` now, in words; None where nobody does."""
+    current = _current(store, folder)
+    return _describe(current[1]) if current and _left_s(store, folder, *current) > 0 else None
+
+
+def _left_s(store: Store, folder: str, epoch: int, holder: Holder) -> float:
+    """Seconds until the lease expires if it is not renewed; 0 where it was released or its holder is known dead."""
     if holder.released or holder.is_dead():
-        return
-    key = _key(folder, epoch)
-    left = TTL_S - (store.now() - store.modified(key)).total_seconds()
+        return 0.0
+    return TTL_S - (store.now() - store.modified(_key(folder, epoch))).total_seconds()
+
+
+def _refuse_if_alive(store: Store, folder: str, epoch: int, holder: Holder) -> None:
+    left = _left_s(store, folder, epoch, holder)
     if left > 0:
         raise StoreError(
             f"{store.uri_of(folder)} is held by {_describe(holder)}",
             "One run at a time writes a campaign",
             f"Let it go on or end it; if its machine is lost, the lease expires in {left:.0f} s, "
-            f"or delete {store.uri_of(key)} to take over at once",
+            f"or delete {store.uri_of(_key(folder, epoch))} to take over at once",
         )
 
 

@@ -10,14 +10,17 @@ A campaign has one writer at a time: `infra.storage.lease`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,20 @@ from infra.storage.remote import (
     upload,
 )
 from torl_core.errors import DamagedError, StoreError, TorlError
+
+
+def is_outside(location: str) -> bool:
+    """Whether a location is an address of its own rather than a key of the store."""
+    return "://" in location or location.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as the store lists it. `modified` is by the store's own clock."""
+
+    key: str
+    bytes: int
+    modified: datetime
 
 
 class Store:
@@ -78,7 +95,7 @@ class Store:
 
     def uri_of(self, key: str) -> str:
         """The address anyone else can use: a path for a local store, else a URL. An absolute address stays as it is."""
-        if "://" in key or key.startswith("/"):
+        if is_outside(key):
             return key
         return f"{self.uri}/{key}" if key else self.uri
 
@@ -101,7 +118,7 @@ class Store:
                 self.fs.pipe_file(path, data)
                 return
             with _temporary_beside(Path(path)) as temporary:
-                _write_through(temporary, data)
+                _write_through(temporary, [data])
                 temporary.replace(path)
 
     def write_once(self, key: str, data: bytes) -> None:
@@ -119,7 +136,7 @@ class Store:
             path = self.path(key)
             if self.is_local:
                 with _temporary_beside(Path(path)) as temporary:
-                    _write_through(temporary, data)
+                    _write_through(temporary, [data])
                     try:
                         os.link(temporary, path)  # fails if it exists, and never shows half a file
                     except FileExistsError:
@@ -145,7 +162,7 @@ class Store:
         return self._conditional
 
     def _probe_conditional_puts(self) -> bool:
-        if not is_s3(self.fs):
+        if not self.is_s3:
             return False
         path = self.path(f".probe-{uuid.uuid4().hex}")
         try:
@@ -196,7 +213,7 @@ class Store:
 
     def exists(self, key: str) -> bool:
         with self._boundary("look up", key):
-            if is_s3(self.fs):  # its own `exists` takes a bucket that is gone for an object that never was
+            if self.is_s3:  # its own `exists` takes a bucket that is gone for an object that never was
                 path = self.path(key)
                 found = list_objects(self.fs, path, limit=1)
                 return path in found or bool(list_objects(self.fs, f"{path}/", limit=1))
@@ -205,7 +222,7 @@ class Store:
     def list(self, prefix: str) -> list[str]:
         """Keys of every object below the folder `prefix`, sorted. A folder that does not exist is empty."""
         with self._boundary("list", prefix):
-            if is_s3(self.fs):
+            if self.is_s3:
                 found = list(list_objects(self.fs, f"{self.path(prefix)}/"))
             else:
                 try:
@@ -215,12 +232,98 @@ class Store:
             keys = (path[len(self.root) :].lstrip("/") for path in found)
             return sorted(key for key in keys if not _is_temporary(key))
 
+    def entries(self, prefix: str = "", *, temporary: bool = False) -> Sequence[Entry]:
+        """As `list`, with sizes and times; `temporary`: only what `list` hides, folders of that kind included."""
+        with self._boundary("list", prefix):
+            try:
+                found = self.fs.find(self.path(prefix), withdirs=temporary, detail=True)
+            except FileNotFoundError:
+                return []
+            entries = [_entry(path[len(self.root) :].lstrip("/"), info) for path, info in found.items()]
+            return sorted((e for e in entries if _is_temporary(e.key) == temporary), key=lambda e: e.key)
+
+    def chunks(self, key: str, size: int = 8 << 20) -> Iterator[bytes]:
+        """An object's bytes in pieces of at most `size`, so that its length does not matter to the memory."""
+        with (
+            self._boundary("read", key),
+            self.fs.open(self.path(key), "rb", block_size=size, cache_type="none") as file,
+        ):
+            while data := file.read(size):
+                yield data
+
+    def put_chunks(self, key: str, chunks: Iterator[bytes], digest: str | None = None) -> str:
+        """Put an object in pieces and return its digest. It appears whole, or not at all if `digest` names another.
+
+        Raises StoreError. In memory there is one piece at a time, and on S3 one part.
+        """
+        hashed = _Hashed(chunks)
+
+        def check() -> None:
+            if digest:
+                self._verify(key, hashed.digest(), digest)
+
+        with self._boundary("write", key):
+            if self.is_local:
+                path = Path(self.path(key))
+                with _temporary_beside(path) as temporary:
+                    _write_through(temporary, hashed)
+                    check()
+                    temporary.replace(path)
+            else:
+                self._upload(self.path(key), hashed, check)
+        return hashed.digest()
+
+    def _upload(self, path: str, chunks: Iterator[bytes], check: Callable[[], None]) -> None:
+        first, second = next(chunks, b""), next(chunks, None)
+        if second is None or not self.is_s3:
+            data = first + (second or b"") + b"".join(chunks)
+            check()
+            self.fs.pipe_file(path, data)
+            return
+        file = self.fs.open(path, "wb", block_size=_PART_BYTES, autocommit=False)
+        try:
+            for data in chain([first, second], chunks):
+                file.write(data)
+            file.close()
+            check()
+        except BaseException:
+            file.discard()
+            file.closed = True  # or it would upload the rest when it is collected
+            raise
+        file.commit()
+
     def delete(self, key: str) -> None:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
         with self._boundary("delete", key):
             path = self.path(key)
             if self.exists(key):
                 self.fs.rm(path, recursive=True)
+
+    # --- S3's unfinished multipart uploads, which no listing shows and which are paid for
+
+    @property
+    def is_s3(self) -> bool:
+        return is_s3(self.fs)
+
+    def unfinished_uploads(self) -> Iterator[tuple[str, str, datetime]]:
+        """(key, upload id, when it began) of every upload into this store that was neither completed nor aborted."""
+        bucket, prefix, _ = self.fs.split_path(self.path(""))
+        prefix = f"{prefix}/" if prefix else ""
+        marker: dict[str, str] = {}
+        while True:
+            with self._boundary("list unfinished uploads of", ""):
+                page = self.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marker)
+            for one in page.get("Uploads", []):
+                yield one["Key"].removeprefix(prefix), one["UploadId"], one["Initiated"]
+            if not page.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """What is already completed or aborted is fine."""
+        bucket, name, _ = self.fs.split_path(self.path(key))
+        with self._boundary("abort the upload of", key), suppress(FileNotFoundError):
+            self.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload)
 
     # --- content-addressed objects
 
@@ -265,7 +368,7 @@ class Store:
             if self.is_local:
                 self._put_local(local, Path(self.path(key)), digest, move=move)
                 return digest
-            self._upload(local, key)
+            self._upload_folder(local, key)
         if move:
             shutil.rmtree(local, ignore_errors=True)
         return digest
@@ -291,7 +394,7 @@ class Store:
             folder = self._cache.get(digest)
             if folder is None:
                 raise self._damaged(key, f"{self.uri_of(key)} was staged here, but is in the cache no longer")
-            self._upload(folder, key)
+            self._upload_folder(folder, key)
 
     def fetch_folder(self, location: str, digest: str | None = None) -> Path:
         """A local folder with the content of `location`, a key or an address of any kind.
@@ -300,13 +403,15 @@ class Store:
         whose entries are named by digest and verified whenever they are used. With `digest` None the folder is fetched
         anew. Raises DamagedError when there is none, or its content is not what `digest` names.
         """
-        if "://" in location or location.startswith("/"):
+        if is_outside(location):
             return Store.open(location, self.cache).fetch_folder("", digest)
         with self._boundary("read", location):
             if self.is_local:
                 path = Path(self.path(location))
                 if not path.is_dir():
                     raise FileNotFoundError(f"there is no folder {path}")
+                if (path / REMOVED).exists():
+                    raise self._removed(location)
                 return path
             cached = self._cache.get(digest) if digest else None
             return cached or self._download(location, digest)
@@ -347,12 +452,12 @@ class Store:
                 shutil.rmtree(target)
             temporary.replace(target)
 
-    def _upload(self, local: Path, key: str) -> None:
+    def _upload_folder(self, local: Path, key: str) -> None:
         sizes = {f"{key}/{name}": path.stat().st_size for name, path in files_of(local).items()}
         for stale in set(self.list(key)) - sizes.keys():
             self.delete(stale)
         files = {self.path(f"{key}/{name}"): path for name, path in files_of(local).items()}
-        if is_s3(self.fs):
+        if self.is_s3:
             upload(self.fs, files)
         else:
             self.fs.put([str(path) for path in files.values()], list(files))
@@ -376,10 +481,12 @@ class Store:
         sources = self.list(key)
         if not sources:
             raise FileNotFoundError("there is no such folder")
+        if f"{key}/{REMOVED}".lstrip("/") in sources:
+            raise self._removed(key)
         files = {self.path(source): folder / (source[len(key) :].lstrip("/")) for source in sources}
         for file in files.values():
             file.parent.mkdir(parents=True, exist_ok=True)
-        if is_s3(self.fs):
+        if self.is_s3:
             sizes = list_objects(self.fs, f"{self.path(key)}/")
             download(self.fs, {path: sizes[path] for path in files}, files)
         else:
@@ -388,6 +495,14 @@ class Store:
     @property
     def _cache(self) -> FolderCache:
         return FolderCache(self.cache)
+
+    def _removed(self, key: str) -> StoreError:
+        note = self.read_json(f"{key}/{REMOVED}".lstrip("/"))
+        return StoreError(
+            f"{self.uri_of(key)} was removed by retention at {note['at']}",
+            f"The campaign keeps checkpoints of {note['kept']}; manifests and trajectories stay",
+            "Choose a step whose checkpoint `torl store ls` shows as stored",
+        )
 
     def _verify(self, key: str, found: str, expected: str) -> None:
         if found != expected:
@@ -417,6 +532,10 @@ class Store:
 
 
 _TEMPORARY = ".torl-tmp-"
+_PART_BYTES = 16 << 20
+
+REMOVED = "removed.json"
+"""Stands in the place of a folder that retention removed: {at, kept}."""
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -433,6 +552,14 @@ def _is_temporary(key: str) -> bool:
     return any(part.startswith((_TEMPORARY, ".probe-")) for part in key.split("/"))
 
 
+def _entry(key: str, info: dict[str, Any]) -> Entry:
+    when = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(when, int | float):
+        when = datetime.fromtimestamp(when, UTC)
+    size = 0 if info.get("type") == "directory" else int(info.get("size") or 0)
+    return Entry(key, size, when or datetime.min.replace(tzinfo=UTC))  # S3's folders have no time
+
+
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """A name on the same file system as `path`, removed afterwards if it is still there."""
@@ -447,8 +574,27 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_through(path: Path, data: bytes) -> None:
+class _Hashed:
+    """Passes pieces on and knows the digest of what went by."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._hash = chunks, hashlib.sha256()
+
+    def __iter__(self) -> _Hashed:
+        return self
+
+    def __next__(self) -> bytes:
+        data = next(self._chunks)
+        self._hash.update(data)
+        return data
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _write_through(path: Path, chunks: Iterable[bytes]) -> None:
     with path.open("wb") as file:
-        file.write(data)
+        for data in chunks:
+            file.write(data)
         file.flush()
         os.fsync(file.fileno())

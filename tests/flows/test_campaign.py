@@ -162,7 +162,22 @@ def test_other_settings_under_the_same_name_are_refused(config: Path, prefect_se
     assert "tool.max_calls was 1, is now 2" in refused.stderr
     longer = torl(prefect_server, "campaign", config, "--set", "steps=2")
     assert longer.returncode == 0, longer.stderr
-    assert len(campaign_store(config).steps()) == 2
+    store = campaign_store(config)
+    assert len(store.steps()) == 2
+
+    # Retention is free to change, and a benchmark that comes later goes on without the policies that are gone.
+    benchmark = "evaluation.benchmarks.more={problems: {location: 'toy:test', limit: 4}}"
+    changes = ["steps=3", "retention.last=1", "evaluation.every=1"]
+    pruned = torl(prefect_server, "campaign", config, *(x for change in changes for x in ("--set", change)))
+    assert pruned.returncode == 0, pruned.stderr
+    assert [store.is_removed(manifest.policy_out) for manifest in store.steps()] == [True, True, False]
+    changes += [benchmark]
+    more = torl(prefect_server, "campaign", config, *(x for change in changes for x in ("--set", change)))
+    assert more.returncode == 0, more.stderr
+    assert "step 2 is not evaluated on more: retention removed its checkpoint" in more.stderr
+    assert {(e.step, e.benchmark) for e in store.evaluations()} == {
+        (0, "greedy"), (1, "greedy"), (2, "greedy"), (3, "greedy"), (0, "more"), (3, "more"),
+    }  # fmt: skip
 
 
 def test_bad_input_is_refused_before_anything_starts(config: Path, prefect_server: Environment, tmp_path: Path) -> None:

@@ -38,9 +38,29 @@ def test_a_row_that_cannot_hold_a_response_is_refused() -> None:
         make(rollout={"max_new_tokens": 64}, trainer={"row_tokens": 64})
 
 
+def test_retention_says_what_it_keeps_and_needs_the_last() -> None:
+    kept = [{}, {"last": 2}, {"last": 2, "best": 1}, {"last": 2, "every": 10, "best": 1}]
+    assert [str(make(retention=values).retention) for values in kept] == [
+        "all steps",
+        "the last 2 steps",
+        "the last 2 and the best 1 steps",
+        "the last 2, multiples of 10 and the best 1 steps",
+    ]
+    with pytest.raises(ValidationError, match=r"retention.every is 5 .* set last too"):
+        make(retention={"every": 5})
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        make(retention={"last": 0})
+
+
 def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> None:
     base = make().identity()
-    for same in ({"store": "t"}, {"steps": 99}, {"engine": {"max_num_seqs": 1}}, {"sandbox": {"workers": 9}}):
+    for same in (
+        {"store": "t"},
+        {"steps": 99},
+        {"engine": {"max_num_seqs": 1}},
+        {"sandbox": {"workers": 9}},
+        {"retention": {"last": 1}},
+    ):
         assert make(**same).identity() == base
     for other in (
         {"seed": 1},

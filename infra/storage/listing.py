@@ -1,0 +1,116 @@
+"""What a store holds, for people and programs: campaigns, their steps, and what was measured on their policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from infra.storage.campaign import CampaignStore, StepManifest, campaigns
+from infra.storage.inventory import Listing
+from infra.storage.store import REMOVED, Store, is_outside
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    campaign: str
+    step: int
+    rows: int
+    bytes: int
+    """Of the step's trajectories, compressed."""
+    policy: str
+    """Digest of the policy that the step left."""
+    checkpoint: Literal["stored", "removed", "missing"]
+    """removed: by retention. missing: damage, see `torl store verify`."""
+    checkpoint_bytes: int
+    metrics: Mapping[str, float]
+    created_at: str
+    kind: Literal["step"] = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationLine:
+    campaign: str
+    step: int
+    benchmark: str
+    temperature: float
+    rows: int
+    bytes: int
+    policy: str
+    metrics: Mapping[str, float]
+    created_at: str
+    kind: Literal["evaluation"] = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignLine:
+    campaign: str
+    steps: int
+    rows: int
+    bytes: int
+    """Of its training trajectories, compressed."""
+    checkpoints: int
+    """How many are stored."""
+    checkpoint_bytes: int
+    evaluations: int
+    held_by: str | None
+    """The living run that writes it."""
+    kind: Literal["campaign"] = "campaign"
+
+
+Line = CampaignLine | StepLine | EvaluationLine
+
+
+def lines(store: Store) -> Iterator[Line]:
+    """For each campaign its own line, then its steps and evaluations in order. Raises StoreError."""
+    listing = Listing.of(store)
+    for campaign in campaigns(store):
+        steps = [_step(manifest, listing) for manifest in campaign.steps()]
+        evaluations = _evaluations(campaign)
+        yield CampaignLine(
+            campaign.name,
+            len(steps),
+            sum(step.rows for step in steps),
+            sum(step.bytes for step in steps),
+            sum(step.checkpoint == "stored" for step in steps),
+            sum(step.checkpoint_bytes for step in steps),
+            len(evaluations),
+            campaign.holder(),
+        )
+        yield from steps
+        yield from evaluations
+
+
+def _step(manifest: StepManifest, listing: Listing) -> StepLine:
+    policy = manifest.policy_out
+    folders = [policy.weights_uri, *([manifest.optimizer.key] if manifest.optimizer else [])]
+    files = [entry for folder in folders for entry in listing.below(folder)]
+    is_removed = listing.at(f"{policy.weights_uri}/{REMOVED}") is not None
+    return StepLine(
+        manifest.campaign,
+        manifest.step,
+        sum(ref.rows for ref in manifest.trajectories),
+        sum(ref.bytes for ref in manifest.trajectories),
+        policy.digest,
+        "removed" if is_removed else "stored" if files or is_outside(policy.weights_uri) else "missing",
+        0 if is_removed else sum(entry.bytes for entry in files),
+        manifest.metrics,
+        manifest.created_at,
+    )
+
+
+def _evaluations(campaign: CampaignStore) -> list[EvaluationLine]:
+    return [
+        EvaluationLine(
+            e.campaign,
+            e.step,
+            e.benchmark,
+            e.temperature,
+            sum(ref.rows for ref in e.trajectories),
+            sum(ref.bytes for ref in e.trajectories),
+            e.policy.digest,
+            e.metrics,
+            e.created_at,
+        )
+        for e in campaign.evaluations()
+    ]

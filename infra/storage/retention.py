@@ -1,0 +1,91 @@
+"""Which checkpoints of a campaign stay. Each removed folder leaves a note in its place, which says so to readers.
+
+The note is written before the first file goes: interrupted at any point, a folder is whole or says that it was removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from infra.storage.campaign import CampaignStore
+from infra.storage.store import REMOVED
+from torl_core.config import CampaignConfig, RetentionConfig
+
+_PART = re.compile(r"step=(\d+)/(policy|optimizer)/(.+)")
+
+
+def kept(steps: Collection[int], scores: Mapping[int, float], config: RetentionConfig) -> set[int]:
+    """Those of the committed `steps` whose checkpoints stay. Of equal scores the later step is the better."""
+    if config.last is None:
+        return set(steps)
+    last = sorted(steps)[-config.last :]
+    every = [step for step in steps if config.every and step % config.every == 0]
+    ranked = sorted((step for step in steps if step in scores), key=lambda step: (scores[step], step), reverse=True)
+    return {*last, *every, *ranked[: config.best]}
+
+
+class Retention:
+    """Applies a campaign's retention after its commits; the run that does so holds the campaign."""
+
+    def __init__(self, campaign: CampaignStore, config: CampaignConfig) -> None:
+        self._campaign, self._config = campaign, config
+        self._scores: dict[int, float] = {}
+
+    def apply(self, last_step: int) -> list[int]:
+        """Remove what need not be kept once `last_step` is committed; returns those steps. Raises StoreError.
+
+        A policy that is still to be evaluated is kept. Step 0, what a fork started from, is not looked at.
+        """
+        if self._config.retention.last is None:
+            return []
+        stored = self._stored(last_step)
+        scores = {step: score for step in stored if (score := self._score(step)) is not None}
+        stays = kept(stored, scores, self._config.retention)
+        removed = [step for step in sorted(stored - stays) if not self._awaits_evaluation(step)]
+        for step in removed:
+            self._campaign.check_held()
+            self._remove(step)
+        return removed
+
+    def _stored(self, last_step: int) -> set[int]:
+        """Committed steps of whose checkpoints anything but a note is left."""
+        folder = f"checkpoints/{self._campaign.name}"
+        matches = (_PART.fullmatch(key.removeprefix(f"{folder}/")) for key in self._campaign.store.list(folder))
+        found = {int(match[1]) for match in matches if match and match[3] != REMOVED}
+        return {step for step in found if 1 <= step <= last_step}
+
+    def _score(self, step: int) -> float | None:
+        """How good the policy is that `step` left; None while that is not known."""
+        if self._config.retention.best and step not in self._scores:
+            metrics, name = self._measured(step)
+            if name in metrics:
+                self._scores[step] = metrics[name]
+        return self._scores.get(step)
+
+    def _measured(self, step: int) -> tuple[Mapping[str, float], str]:
+        evaluation = self._config.evaluation
+        if evaluation.every and evaluation.benchmarks:
+            name, benchmark = next(iter(evaluation.benchmarks.items()))
+            made = self._campaign.evaluation(step, name, benchmark.temperature)
+            return made.metrics if made else {}, "accuracy"
+        sampled = self._campaign.manifest(step + 1)
+        return sampled.metrics if sampled else {}, "reward"
+
+    def _awaits_evaluation(self, step: int) -> bool:
+        evaluation = self._config.evaluation
+        return evaluation.is_due(step, self._config.steps) and any(
+            self._campaign.evaluation(step, name, benchmark.temperature) is None
+            for name, benchmark in evaluation.benchmarks.items()
+        )
+
+    def _remove(self, step: int) -> None:
+        store = self._campaign.store
+        note = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "kept": str(self._config.retention)}
+        for part in ("optimizer", "policy"):
+            folder = f"{self._campaign.checkpoint_key(step)}/{part}"
+            store.create_json(f"{folder}/{REMOVED}", note)
+            names = {key.removeprefix(f"{folder}/").split("/")[0] for key in store.list(folder)}
+            for name in sorted(names - {REMOVED}):
+                store.delete(f"{folder}/{name}")
