@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.artifacts import Board
+from infra.lineage import pin
 from infra.progress import bar
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
@@ -39,6 +40,7 @@ class Outcome:
 @flow(name="campaign", flow_run_name="{config.name}", persist_result=False)
 def campaign(config: CampaignConfig) -> Outcome:
     """Train a tool-using policy. Steps that the store holds already are not run again."""
+    config = pin(config)
     store = CampaignStore(Store.open(config.store), config.name)
     with (
         store.hold(flow_run.id or config.name),
@@ -48,7 +50,7 @@ def campaign(config: CampaignConfig) -> Outcome:
     ):
         prepared = prepare(config)
         board = Board(config)
-        policy, optimizer = prepared.policy, None
+        policy, optimizer = prepared.policy, prepared.optimizer
         metrics: Mapping[str, float] = {}
         evaluations = evaluate_if_due(config, prepared, 0, policy)
         for step in range(1, config.steps + 1):

@@ -194,27 +194,29 @@ class CampaignStore:
     # --- config
 
     def save_config(self, config: CampaignConfig) -> None:
-        """Record the config under which this campaign runs.
+        """Record the config under which this campaign runs. Raises as `check_config`."""
+        self.check_config(config)
+        self.store.write_json(self._config_key(), config.model_dump(mode="json"))
 
-        Raises ConfigError, naming each changed setting, if the name was started with others that decide its results.
-        """
-        key = f"{self._home()}/config.json"
-        before = self._stored_config(key) if self.store.exists(key) else config
-        if changed := _differences(before.deciding(), config.deciding()):
+    def check_config(self, config: CampaignConfig) -> None:
+        """Raises ConfigError, naming each changed setting, if the name was started with others that decide results."""
+        before = self.recorded_config() if self.store.exists(self._config_key()) else config
+        if changed := differences(before.deciding(), config.deciding()):
             raise ConfigError(
                 f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
                 + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
                 "The same name resumes the same campaign",
                 "Choose another name, or restore the settings",
             )
-        self.store.write_json(key, config.model_dump(mode="json"))
 
     def config(self) -> dict[str, Any] | None:
         """As it was recorded, by whatever version of torl."""
-        key = f"{self._home()}/config.json"
+        key = self._config_key()
         return dict(self.store.read_json(key)) if self.store.exists(key) else None
 
-    def _stored_config(self, key: str) -> CampaignConfig:
+    def recorded_config(self) -> CampaignConfig:
+        """Raises StoreError when there is none, or another version of torl wrote it."""
+        key = self._config_key()
         try:
             return CampaignConfig.model_validate(self.store.read_json(key))
         except ValidationError as error:
@@ -223,6 +225,9 @@ class CampaignStore:
                 "A campaign is resumed by the version that started it, or one that reads its config",
                 "Choose another campaign name, or install the torl that wrote it",
             ) from error
+
+    def _config_key(self) -> str:
+        return f"{self._home()}/config.json"
 
     # --- trajectories
 
@@ -306,11 +311,11 @@ def campaigns(store: Store) -> list[CampaignStore]:
     return [CampaignStore(store, name) for name in sorted(names)]
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """{dotted name: (old, new)} of every leaf that differs between two nested mappings."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return {} if old == new else {prefix: (old, new)}
     found: dict[str, tuple[Any, Any]] = {}
     for name in old.keys() | new.keys():
-        found |= _differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+        found |= differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
     return found
