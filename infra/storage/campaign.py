@@ -23,12 +23,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_file
+from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
 from infra.storage.store import Store
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
-
-MANIFEST_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class StepManifest:
     """What the next step needs besides weights and optimizer, such as the data cursor."""
     versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
     created_at: str = field(default_factory=_now)
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class EvaluationManifest:
     duration_s: float = 0.0
     versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
     created_at: str = field(default_factory=_now)
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: int = SCHEMA_VERSION
 
 
 Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest)
@@ -119,12 +118,8 @@ def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
     """Raises StoreError when the manifest is damaged or from a newer version."""
     value = store.read_json(key)
     try:
-        if value["schema_version"] > MANIFEST_SCHEMA:
-            raise StoreError(
-                f"{store.uri_of(key)} has schema version {value['schema_version']}",
-                f"This version of torl reads manifests up to version {MANIFEST_SCHEMA}",
-                "Install the torl that wrote it, or a newer one",
-            )
+        if value["schema_version"] > SCHEMA_VERSION:
+            raise newer_version(store.uri_of(key), value["schema_version"])
         manifest: Manifest = _ADAPTERS[kind].validate_python(value)
         return manifest
     except (ValidationError, KeyError, TypeError) as error:
@@ -159,8 +154,11 @@ def put_table(store: Store, folder: str, table: pa.Table, prefix: str = "part-")
 
 
 def get_table(store: Store, ref: Ref) -> pa.Table:
-    """Raises StoreError when the file is missing or not what `ref` names."""
-    return pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
+    """Raises StoreError when the file is missing, not what `ref` names, or trajectories of a newer schema version."""
+    table = pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
+    if VERSION_KEY in (table.schema.metadata or {}):
+        check_version(table.schema)
+    return table
 
 
 class CampaignStore:
