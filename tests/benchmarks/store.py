@@ -175,7 +175,7 @@ def markdown(tables: list[pa.Table]) -> str:
     tokens = total(lambda t: len(t.column("token_ids").combine_chunks().flatten())) / rows
     model_tokens = sum(sum(t.column("model_tokens").to_pylist()) for t in tables) / rows
     head = [
-        f"{rows} trajectories in {len(files)} files, on average {tokens:.0f} tokens, {model_tokens:.0f} of them sampled",
+        f"{rows} rows in {len(files)} files, on average {tokens:.0f} tokens, {model_tokens:.0f} of them sampled:",
         "",
         "| | bytes a trajectory | of the JSON lines |",
         "|---|---|---|",
