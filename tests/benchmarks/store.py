@@ -180,7 +180,7 @@ def markdown(tables: list[pa.Table]) -> str:
         "| | bytes a trajectory | of the JSON lines |",
         "|---|---|---|",
     ]
-    return "\n".join([*head, *(f"| {k} | {v / rows:.0f} | {v / lines:.0%} |" for k, v in figures.items())])
+    return "\n".join([*head, *(f"| {k} | {v / rows:.1f} | {v / lines:.1%} |" for k, v in figures.items())])
 
 
 if __name__ == "__main__":
