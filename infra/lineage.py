@@ -6,8 +6,10 @@ checkpoint 0 before its config is recorded, so from then on the source may chang
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from infra.progress import bar
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
 from torl_core.config import CampaignConfig, ForkConfig
 from torl_core.errors import ConfigError, StoreError
@@ -48,7 +50,7 @@ def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[Cam
         raise ConfigError(
             f"step {step} of {store.uri} is ambiguous: the campaigns {_listed([one.name for one, _ in found])} have it",
             "a step belongs to one campaign",
-            "name the campaign too",
+            "name the campaign too, with --campaign or, for a fork, --fork-campaign",
         )
     return found[0]
 
@@ -58,8 +60,8 @@ def state_before(campaign: CampaignStore, manifest: StepManifest) -> tuple[Polic
     if manifest.step > 1:
         before = campaign.manifest(manifest.step - 1)
         return manifest.policy_in, before.optimizer if before else None
-    fork = campaign.recorded_config().fork
-    return manifest.policy_in, _start(campaign, fork)[1] if fork else None
+    start = campaign.fork_start(campaign.recorded_config())
+    return manifest.policy_in, start[1] if start else None
 
 
 def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> Path:
@@ -127,27 +129,26 @@ def start_fork(config: CampaignConfig) -> tuple[Policy, Ref]:
 
     Raises StoreError.
     """
-    fork = config.fork
-    assert fork is not None
     own = CampaignStore(Store.open(config.store), config.name)
-    policy, optimizer = _start(own, fork)
+    fork, start = config.fork, own.fork_start(config)
+    assert fork is not None
+    assert start is not None
+    policy, optimizer = start
     if own.config() is None:
         source = Store.open(fork.store)
         campaign, manifest = find_step(source, fork.step, fork.campaign)
         assert manifest.optimizer is not None
-        pairs = ((manifest.policy_out.weights_uri, policy.weights_uri), (manifest.optimizer.key, optimizer.key))
-        for (theirs, ours), digest in zip(pairs, (policy.digest, optimizer.digest), strict=True):
-            folder = checked_folder(source, theirs, digest, f"a fork of step {fork.step} of campaign {campaign.name!r}")
-            own.store.put_folder(folder, ours)
+        copies = (
+            (manifest.policy_out.weights_uri, policy.weights_uri, policy.digest),
+            (manifest.optimizer.key, optimizer.key, optimizer.digest),
+        )
+        label = f"fork of step {fork.step} of campaign {campaign.name!r}"
+        with bar(label, len(copies)) as progress:
+            for done, (theirs, ours, digest) in enumerate(copies, start=1):
+                own.store.put_folder(checked_folder(source, theirs, digest, f"a {label}"), ours)
+                progress.update(done)
     return policy, optimizer
 
 
-def _start(own: CampaignStore, fork: ForkConfig) -> tuple[Policy, Ref]:
-    assert fork.policy is not None
-    assert fork.optimizer is not None
-    key = own.checkpoint_key(0)
-    return Policy(0, f"{key}/policy", fork.policy), Ref(f"{key}/optimizer", fork.optimizer)
-
-
-def _listed(names: object) -> str:
-    return ", ".join(map(repr, names)) or "none"  # type: ignore[call-overload]
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

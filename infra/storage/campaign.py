@@ -250,6 +250,18 @@ class CampaignStore:
         policy = self.store.put_folder(folder / "policy", f"{key}/policy", move=move)
         return Policy(step, f"{key}/policy", policy, parent), Ref(f"{key}/optimizer", optimizer)
 
+    def fork_start(self, config: CampaignConfig) -> tuple[Policy, Ref] | None:
+        """This campaign's own copy of what a fork starts from: policy 0 and optimizer state. None without a fork.
+
+        `config` is one whose fork's digests are filled in, such as the recorded one.
+        """
+        fork, key = config.fork, self.checkpoint_key(0)
+        if fork is None:
+            return None
+        assert fork.policy is not None
+        assert fork.optimizer is not None
+        return Policy(0, f"{key}/policy", fork.policy), Ref(f"{key}/optimizer", fork.optimizer)
+
     # --- commits
 
     def hold(self, flow_run: str) -> AbstractContextManager[lease.Lease]:
