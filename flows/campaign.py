@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from flows.artifacts import Board
 from flows.commits import Commits
 from flows.recovery import kept, restore
+from infra.lineage import pin
 from infra.progress import bar, console
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
@@ -43,6 +44,7 @@ class Outcome:
 @flow(name="campaign", flow_run_name="{config.name}", persist_result=False)
 def campaign(config: CampaignConfig) -> Outcome:
     """Train a tool-using policy. Steps that the store holds already are not run again."""
+    config = pin(config)
     store = CampaignStore(Store.open(config.store), config.name)
     with (
         store.hold(flow_run.id or config.name),
@@ -63,7 +65,7 @@ def campaign(config: CampaignConfig) -> Outcome:
             show(manifest)
             retention.apply(manifest.step)
 
-        policy, optimizer, resumed = prepared.policy, None, True
+        policy, optimizer, resumed = prepared.policy, prepared.optimizer, True
         evaluations = evaluate_due(config, prepared, 0, policy)
         with Commits(committed) as commits:
             for step in range(1, config.steps + 1):

@@ -61,11 +61,20 @@ def demo(
 
 
 @app.command()
-def campaign(config: ConfigFile, overrides: Overrides = None) -> None:
+def campaign(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    fork: Annotated[
+        str | None, typer.Option(metavar="STORE@STEP", help="Start from that step's policy and optimizer state.")
+    ] = None,
+    fork_campaign: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its campaign, where the store has several.")
+    ] = None,
+) -> None:
     """Run a campaign; the same command again resumes it."""
     from infra.settings import load_campaign
 
-    parsed = load_campaign(config, overrides or [])
+    parsed = load_campaign(config, [*(overrides or []), *_fork_settings(fork, fork_campaign)])
     with _resumable():
         from flows.campaign import campaign as flow
 
@@ -88,6 +97,35 @@ def evaluate(
         from flows.evaluate import evaluate as flow
 
         _print_json(flow(parsed, step))
+
+
+@app.command()
+def replay(
+    address: Annotated[str, typer.Argument(metavar="STORE@STEP", help="A finished step of a stored campaign.")],
+    campaign: Annotated[str | None, typer.Option(help="Its campaign, where the store has several.")] = None,
+    overrides: Overrides = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder or URL, empty so far, for the checkpoint it makes.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Train a stored step again, with --set algorithm.*, reward.* or trainer.* changed, without sampling anything.
+
+    Ends with 1 when nothing was changed and the result is yet another than the step's.
+    """
+    from infra.lineage import parse_address
+
+    store, step = parse_address(address)
+    with _interruptible("interrupted; nothing was written"):
+        from flows.replay import replay as run
+        from flows.tables import print_replay
+
+        result = run(store, step, campaign, overrides or [], save)
+    if json:
+        _print_json(result)
+    else:
+        print_replay(result)
+    raise typer.Exit(0 if result.equal or result.changed else 1)
 
 
 @app.command()
@@ -244,6 +282,28 @@ def doctor(
     raise typer.Exit(0 if all(check.ok or not check.required for check in checks) else 1)
 
 
+def _fork_settings(address: str | None, campaign: str | None) -> list[str]:
+    """The two options as `--set`s."""
+    from json import dumps
+
+    from infra.lineage import parse_address
+
+    named = [f"fork.campaign={dumps(campaign)}"] if campaign else []
+    if address is None:
+        return named
+    store, step = parse_address(address)
+    return [f"fork.store={dumps(store)}", f"fork.step={step}", *named]
+
+
+@contextlib.contextmanager
+def _interruptible(said: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr.print(said)
+        raise typer.Exit(130) from None
+
+
 @contextlib.contextmanager
 def _resumable(home: Path | None = None) -> Iterator[None]:
     """Around commands that run flows. Before Prefect is imported: no telemetry, none of its log lines (bars and errors
@@ -256,12 +316,9 @@ def _resumable(home: Path | None = None) -> Iterator[None]:
         os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
         with contextlib.suppress(OSError):  # a folder that cannot be made is an error of the store's check
             home.mkdir(parents=True, exist_ok=True)
-    try:
+    with _interruptible("interrupted; the same command again goes on from the last finished task"):
         _start_prefect_server()
         yield
-    except KeyboardInterrupt:
-        stderr.print("interrupted; the same command again goes on from the last finished task")
-        raise typer.Exit(130) from None
 
 
 def _start_prefect_server() -> None:

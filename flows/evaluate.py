@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.campaign import evaluate_policy
+from infra.lineage import pin
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Store
 from tasks.prepare import prepare
@@ -21,6 +22,7 @@ def evaluate(config: CampaignConfig, step: int | None = None) -> list[Evaluation
             "an evaluation needs at least one under evaluation.benchmarks",
             "add one, such as --set 'evaluation.benchmarks.aime24={problems: {location: aime24.jsonl}}'",
         )
+    config = pin(config)
     with session():
         prepared = prepare(config)
         store = CampaignStore(Store.open(config.store), config.name)

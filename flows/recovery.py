@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from infra.lineage import state_before
 from infra.progress import console
 from infra.storage import CampaignStore, StepManifest
 from tasks.step import Scored, kept_in
@@ -49,12 +50,10 @@ def restore(config: CampaignConfig, store: CampaignStore, step: int) -> None:
 
 
 def _train_again(config: CampaignConfig, store: CampaignStore, manifest: StepManifest) -> None:
-    step, before = manifest.step, store.manifest(manifest.step - 1)
+    step, (policy, optimizer) = manifest.step, state_before(store, manifest)
     task = kept_in(store.store, train).with_options(refresh_cache=True)
     scored = Scored(manifest.trajectories[0], 0.0)
-    made = task(
-        config, step, manifest.policy_in, before.optimizer if before else None, scored, config.learning_rate(step)
-    )
+    made = task(config, step, policy, optimizer, scored, config.learning_rate(step))
     if (made.policy.digest, made.optimizer) != (manifest.policy_out.digest, manifest.optimizer):
         raise StoreError(
             f"the checkpoint of step {step} is damaged, and training it again gave {made.policy.digest[:16]}, "

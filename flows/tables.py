@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -14,6 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.doctor import Check
+
+if TYPE_CHECKING:
+    from flows.replay import Replay
 
 
 def print_table(table: pa.Table, form: str) -> None:
@@ -41,6 +44,45 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
             detail.append(f"\n{check.remedy}", style="dim")
         table.add_row(mark, check.name, detail)
     Console().print(table)
+
+
+_COMPARED = (
+    *("loss", "grad_norm", "clip_fraction", "approx_kl", "entropy", "trained_tokens", "learning_rate"),
+    *("reward", "accuracy"),
+)
+
+
+def print_replay(result: Replay) -> None:
+    """The original step and its replay side by side, then whether they are equal."""
+    was, now = result.original, result.replay
+    table = Table("", "original", "replay", title=f"{result.campaign}, step {result.step}", header_style="bold")
+    for name, (before, after) in sorted(result.changed.items()):
+        table.add_row(Text(name, style="bold"), str(before), str(after))
+    for name in _COMPARED:
+        table.add_row(name, *(_cell(side.metrics.get(name)) for side in (was, now)))
+    table.add_row("update, L2 norm", _cell(was.update_norm), _cell(now.update_norm))
+    table.add_row("weights", was.weights[:16], now.weights[:16])
+    table.add_row("optimizer state", *((side.optimizer or "")[:16] for side in (was, now)))
+    console = Console()
+    console.print(table)
+    for line in _replay_lines(result):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _replay_lines(result: Replay) -> Iterator[str]:
+    if result.equal:
+        yield "equal: weights and optimizer state are the step's own, bit for bit"
+    else:
+        far = "unknown: its weights are no longer stored" if result.distance is None else f"{result.distance:.3g}"
+        yield f"not equal: distance to the step's own weights, as a share of its update: {far}"
+    if result.regraded:
+        yield f"{result.regraded} responses were judged otherwise than in the step"
+    if result.versions_differ and not result.equal:
+        yield "since the step changed: " + ", ".join(
+            f"{name} {then} to {now}" for name, (then, now) in sorted(result.versions_differ.items())
+        )
+    if result.saved:
+        yield f"saved: {result.saved}"
 
 
 def _as_csv(table: pa.Table) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from infra.lineage import start_fork
 from infra.models import base_policy
 from infra.problems import load_problems, put_problems, put_rejected
 from infra.progress import console
@@ -27,17 +30,19 @@ def prepare(config: CampaignConfig) -> Prepared:
     """
     store = Store.open(config.store)
     store.check_writable()
+    campaign = CampaignStore(store, config.name)
+    campaign.check_config(config)
     if config.tool.max_calls:
         current().run(current().sandbox(config.sandbox))  # refuses to start where it cannot isolate
-    policy = base_policy(config.model.path)
     problems, ref = _stored(store, config.problems)
     problem_indices(len(problems), config.rollout.problems_per_step, 1, config.seed)
-    _check_prompts(config, policy.weights_uri, problems)
     benchmarks = {
         name: _stored(store, benchmark.problems)[1] for name, benchmark in config.evaluation.benchmarks.items()
     }
-    CampaignStore(store, config.name).save_config(config)
-    return Prepared(ref, benchmarks, policy)
+    policy, optimizer = start_fork(config) if config.fork else (base_policy(config.model.path), None)
+    _check_prompts(config, store.fetch_folder(policy.weights_uri, policy.digest), problems)
+    campaign.save_config(config)  # behind a fork's copy: what is recorded has all it needs
+    return Prepared(ref, benchmarks, policy, optimizer)
 
 
 def _stored(store: Store, source: ProblemSource) -> tuple[list[Problem], Ref]:
@@ -52,7 +57,7 @@ def _stored(store: Store, source: ProblemSource) -> tuple[list[Problem], Ref]:
     return problems, put_problems(store, problems)
 
 
-def _check_prompts(config: CampaignConfig, weights: str, problems: list[Problem]) -> None:
+def _check_prompts(config: CampaignConfig, weights: Path, problems: list[Problem]) -> None:
     codec = load_codec(weights)
     room = config.trainer.row_tokens - config.rollout.max_new_tokens
     for problem in problems:

@@ -25,10 +25,14 @@ def reward(config: CampaignConfig, step: int, rollouts: Rollouts) -> Scored:
     """The step's rows with grades, rewards and advantages. Raises GraderUnavailable, StoreError."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
-    table = get_table(store.store, rollouts.data)
-    grades, rewards = judge(table, config.reward)
-    scored = with_verdicts(table, grades, rewards, _advantages(table, rewards, config.algorithm.normalise_by_std))
+    scored = score(get_table(store.store, rollouts.data), config)
     return Scored(store.put_trajectories(step, scored), watch.lap(), summarise(scored))
+
+
+def score(table: pa.Table, config: CampaignConfig) -> pa.Table:
+    """A step's rows with verdicts, rewards and advantages, whatever stood there before. Raises GraderUnavailable."""
+    grades, rewards = judge(table, config.reward)
+    return with_verdicts(table, grades, rewards, _advantages(table, rewards, config.algorithm.normalise_by_std))
 
 
 def judge(table: pa.Table, config: RewardConfig) -> tuple[list[Grade], list[Reward | None]]:

@@ -27,9 +27,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
+    """`optimizer` is the state a fork goes on with; None starts with a fresh one."""
+
     problems: Ref
     benchmarks: Mapping[str, Ref]
     policy: Policy
+    optimizer: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import pyarrow as pa
 
 from infra.progress import bar
 from infra.resources import current
@@ -24,11 +26,26 @@ def train(
     """The step's optimizer updates; the checkpoint is staged. Raises LearnerError, DataError, StoreError."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
-    batches = mini_batches(config, table_to_records(get_table(store.store, scored.data)))
+    rows = get_table(store.store, scored.data)
+    with updated(config, store.store, rows, policy, optimizer, learning_rate) as (learner, metrics):
+        train_s = watch.lap()
+        with store.store.scratch() as folder:
+            learner.save(folder / "policy", folder / "optimizer")
+            made, state = store.stage_checkpoint(step, folder, policy.digest)
+    current().learner_holds(f"{made.digest} {state.digest}")
+    return Trained(made, state, train_s, watch.lap(), metrics)
+
+
+@contextmanager
+def updated(
+    config: CampaignConfig, store: Store, rows: pa.Table, policy: Policy, optimizer: Ref | None, learning_rate: float
+) -> Iterator[tuple[Learner, dict[str, float]]]:
+    """The learner after a step's updates from `policy` and `optimizer` on its scored rows, and the updates' metrics."""
+    batches = mini_batches(config, table_to_records(rows))
 
     def load(learner: Learner) -> None:
-        state = store.store.fetch_folder(optimizer.key, optimizer.digest) if optimizer else None
-        learner.load(store.store.fetch_folder(policy.weights_uri, policy.digest), state)
+        state = store.fetch_folder(optimizer.key, optimizer.digest) if optimizer else None
+        learner.load(store.fetch_folder(policy.weights_uri, policy.digest), state)
 
     state_in = f"{policy.digest} {optimizer.digest if optimizer else None}"
     with (
@@ -39,12 +56,7 @@ def train(
         for done, batch in enumerate(batches, start=1):
             stats.append(learner.update(batch, learning_rate))
             progress.update(done)
-        train_s = watch.lap()
-        with store.store.scratch() as folder:
-            learner.save(folder / "policy", folder / "optimizer")
-            updated, state = store.stage_checkpoint(step, folder, policy.digest)
-    current().learner_holds(f"{updated.digest} {state.digest}")
-    return Trained(updated, state, train_s, watch.lap(), {**average(stats), "learning_rate": learning_rate})
+        yield learner, {**average(stats), "learning_rate": learning_rate}
 
 
 def mini_batches(config: CampaignConfig, records: Sequence[Record]) -> list[Batch]:

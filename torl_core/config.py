@@ -229,6 +229,20 @@ class TrackingConfig(Config):
     """Log to this Weights & Biases project; runs offline when no API key is set. None: off."""
 
 
+class ForkConfig(Config):
+    """A finished step of another campaign whose policy and optimizer state this campaign starts from."""
+
+    store: str
+    """Folder or URL of the store that holds it."""
+    step: PositiveInt
+    campaign: str | None = None
+    """The other campaign; needed where several in that store have the step."""
+    policy: str | None = None
+    """Digest of the step's policy. Filled in and recorded when the campaign starts."""
+    optimizer: str | None = None
+    """Digest of the step's optimizer state. Filled in and recorded when the campaign starts."""
+
+
 class CampaignConfig(Config):
     """One campaign: a base model, problems, and how often to roll out, execute, score and train."""
 
@@ -239,6 +253,9 @@ class CampaignConfig(Config):
     seed: int = 0
     steps: PositiveInt
     model: ModelConfig
+    fork: ForkConfig | None = None
+    """Start from a step of another campaign; model.path is then not read. Seed, data cursor, step numbers and the
+    learning rate's schedule are this campaign's own and start anew."""
     problems: ProblemSource
     rollout: RolloutConfig = RolloutConfig()
     tool: ToolConfig = ToolConfig()
@@ -286,11 +303,13 @@ class CampaignConfig(Config):
         """What decides the campaign's results.
 
         Left out: where results go, how many steps there are (each step is told its own learning rate), what is kept of
-        them, and how fast the machine is asked to be.
+        them, where a fork's source lies (its digests decide), and how fast the machine is asked to be.
         """
         elsewhere = {"store", "steps", "engine", "evaluation", "retention", "tracking"}
         machine = {"workers", "slots_per_worker", "max_retries"}
-        return self.model_dump(mode="json", exclude={**dict.fromkeys(elsewhere, True), "sandbox": machine})
+        source = {"store", "campaign", "step"}
+        exclude: dict[str, Any] = {**dict.fromkeys(elsewhere, True), "sandbox": machine, "fork": source}
+        return self.model_dump(mode="json", exclude=exclude)
 
     def identity(self) -> str:
         """Digest of `deciding`; a stored campaign resumes only under the same one."""

@@ -8,6 +8,7 @@ trajectories/campaign=<name>/step=000007/part-<digest>.parquet
 evaluations/campaign=<name>/step=000007/benchmark=<b>/temperature=<t>/part-<digest>.parquet
 checkpoints/<name>/step=000007/policy/                        an ordinary Hugging Face folder
 checkpoints/<name>/step=000007/optimizer/
+checkpoints/<name>/step=000000/                               of a fork: the state it started from
 problems/<digest>.parquet, rejected/<digest>.jsonl
 staging/campaign=<name>/step=000007/part-<digest>.parquet     sampled, not yet graded; gone once the step is done
 """
@@ -18,6 +19,7 @@ from infra.storage.campaign import (
     Ref,
     StepManifest,
     campaigns,
+    differences,
     get_table,
     put_table,
     versions,
@@ -42,6 +44,7 @@ __all__ = [
     "Store",
     "call_statuses",
     "campaigns",
+    "differences",
     "get_table",
     "model_texts",
     "put_table",

@@ -23,12 +23,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_file
+from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
-
-MANIFEST_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class StepManifest:
     """What the next step needs besides weights and optimizer, such as the data cursor."""
     versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
     created_at: str = field(default_factory=_now)
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class EvaluationManifest:
     duration_s: float = 0.0
     versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
     created_at: str = field(default_factory=_now)
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Compaction:
     step: int
     replaces: tuple[Ref, ...]
     trajectories: tuple[Ref, ...]
-    schema_version: int = MANIFEST_SCHEMA
+    schema_version: int = SCHEMA_VERSION
 
 
 Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest, Compaction)
@@ -132,12 +131,8 @@ def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
     """Raises StoreError when the manifest is damaged or from a newer version."""
     value = store.read_json(key)
     try:
-        if value["schema_version"] > MANIFEST_SCHEMA:
-            raise StoreError(
-                f"{store.uri_of(key)} has schema version {value['schema_version']}",
-                f"This version of torl reads manifests up to version {MANIFEST_SCHEMA}",
-                "Install the torl that wrote it, or a newer one",
-            )
+        if value["schema_version"] > SCHEMA_VERSION:
+            raise newer_version(store.uri_of(key), value["schema_version"])
         manifest: Manifest = _ADAPTERS[kind].validate_python(value)
         return manifest
     except (ValidationError, KeyError, TypeError) as error:
@@ -172,8 +167,11 @@ def put_table(store: Store, folder: str, table: pa.Table, prefix: str = "part-")
 
 
 def get_table(store: Store, ref: Ref) -> pa.Table:
-    """Raises StoreError when the file is missing or not what `ref` names."""
-    return pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
+    """Raises StoreError when the file is missing, not what `ref` names, or trajectories of a newer schema version."""
+    table = pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
+    if VERSION_KEY in (table.schema.metadata or {}):
+        check_version(table.schema)
+    return table
 
 
 class CampaignStore:
@@ -210,27 +208,29 @@ class CampaignStore:
     # --- config
 
     def save_config(self, config: CampaignConfig) -> None:
-        """Record the config under which this campaign runs.
+        """Record the config under which this campaign runs. Raises as `check_config`."""
+        self.check_config(config)
+        self.store.write_json(self._config_key(), config.model_dump(mode="json"))
 
-        Raises ConfigError, naming each changed setting, if the name was started with others that decide its results.
-        """
-        key = f"{self._home()}/config.json"
-        before = self._stored_config(key) if self.store.exists(key) else config
-        if changed := _differences(before.deciding(), config.deciding()):
+    def check_config(self, config: CampaignConfig) -> None:
+        """Raises ConfigError, naming each changed setting, if the name was started with others that decide results."""
+        before = self.recorded_config() if self.store.exists(self._config_key()) else config
+        if changed := differences(before.deciding(), config.deciding()):
             raise ConfigError(
                 f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
                 + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
                 "The same name resumes the same campaign",
                 "Choose another name, or restore the settings",
             )
-        self.store.write_json(key, config.model_dump(mode="json"))
 
     def config(self) -> dict[str, Any] | None:
         """As it was recorded, by whatever version of torl."""
-        key = f"{self._home()}/config.json"
+        key = self._config_key()
         return dict(self.store.read_json(key)) if self.store.exists(key) else None
 
-    def _stored_config(self, key: str) -> CampaignConfig:
+    def recorded_config(self) -> CampaignConfig:
+        """Raises StoreError when there is none, or another version of torl wrote it."""
+        key = self._config_key()
         try:
             return CampaignConfig.model_validate(self.store.read_json(key))
         except ValidationError as error:
@@ -239,6 +239,9 @@ class CampaignStore:
                 "A campaign is resumed by the version that started it, or one that reads its config",
                 "Choose another campaign name, or install the torl that wrote it",
             ) from error
+
+    def _config_key(self) -> str:
+        return f"{self._home()}/config.json"
 
     # --- trajectories
 
@@ -281,6 +284,18 @@ class CampaignStore:
         """Whether retention removed its weights."""
         uri = policy.weights_uri
         return not is_outside(uri) and self.store.exists(f"{uri}/{REMOVED}")
+
+    def fork_start(self, config: CampaignConfig) -> tuple[Policy, Ref] | None:
+        """This campaign's own copy of what a fork starts from: policy 0 and optimizer state. None without a fork.
+
+        `config` is one whose fork's digests are filled in, such as the recorded one.
+        """
+        fork, key = config.fork, self.checkpoint_key(0)
+        if fork is None:
+            return None
+        assert fork.policy is not None
+        assert fork.optimizer is not None
+        return Policy(0, f"{key}/policy", fork.policy), Ref(f"{key}/optimizer", fork.optimizer)
 
     # --- commits
 
@@ -398,11 +413,11 @@ def campaigns(store: Store) -> list[CampaignStore]:
     return [CampaignStore(store, name) for name in sorted(names)]
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """{dotted name: (old, new)} of every leaf that differs between two nested mappings."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return {} if old == new else {prefix: (old, new)}
     found: dict[str, tuple[Any, Any]] = {}
     for name in old.keys() | new.keys():
-        found |= _differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+        found |= differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
     return found

@@ -1,7 +1,8 @@
 """Trajectories as rows of a table, and back. Pure conversion; reading and writing is elsewhere.
 
-One schema serves rows before grading (the verdict's columns are null), after it, and evaluations. It carries a version;
-a change that readers would notice raises it. Everything in a `Record` comes back equal, log-probabilities as float32.
+One schema serves rows before grading (the verdict's columns are null), after it, and evaluations. Files and manifests
+carry its version; a change to either that readers would notice raises it, and older versions stay readable.
+docs/store.md describes every column. Everything in a `Record` comes back equal, log-probabilities as float32.
 Columns after `discarded_tokens` that no Record field feeds are views, for people and for SQL.
 """
 
@@ -24,6 +25,7 @@ from torl_core.tool_calls import code_blocks
 from torl_core.types import CallStatus, Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
 
 SCHEMA_VERSION = 1
+VERSION_KEY = b"torl.schema_version"
 
 _SEGMENT = pa.struct(
     [
@@ -84,7 +86,7 @@ SCHEMA = pa.schema(
         ("reward_terms", pa.map_(pa.string(), pa.float64())),
         ("advantage", pa.float64()),
     ],
-    metadata={"torl.schema_version": str(SCHEMA_VERSION)},
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 
 _READ = [
@@ -124,8 +126,8 @@ def records_to_table(records: Sequence[Record], codec: Codec) -> pa.Table:
 
 
 def table_to_records(table: pa.Table) -> list[Record]:
-    """Inverse of `records_to_table`. Raises StoreError for a table of another schema version."""
-    _check_version(table.schema)
+    """Inverse of `records_to_table`. Raises StoreError for a table of a newer schema version, or of none."""
+    check_version(table.schema)
     rows = table.select(_READ).to_pylist(maps_as_pydicts="strict")
     long = (_slices(table.column(name)) for name in ("token_ids", "logprobs"))
     return [_record(row, ids, logprobs) for row, ids, logprobs in zip(rows, *long, strict=True)]
@@ -309,11 +311,16 @@ def _lists(rows: Sequence[Sequence[Any]], dtype: Any) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-def _check_version(schema: pa.Schema) -> None:
-    found = (schema.metadata or {}).get(b"torl.schema_version", b"none").decode()
-    if found != str(SCHEMA_VERSION):
-        raise StoreError(
-            f"the trajectory table has schema version {found}",
-            f"This version of torl reads version {SCHEMA_VERSION}",
-            "Install the torl that wrote it, or a newer one",
-        )
+def check_version(schema: pa.Schema) -> None:
+    """Raises StoreError unless this version of torl reads tables of that schema's version."""
+    found = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    if not found.isdigit() or int(found) > SCHEMA_VERSION:
+        raise newer_version("the trajectory table", found)
+
+
+def newer_version(what: str, found: object) -> StoreError:
+    return StoreError(
+        f"{what} has schema version {found}",
+        f"This version of torl reads versions up to {SCHEMA_VERSION}",
+        "Install the torl that wrote it, or a newer one",
+    )

@@ -10,6 +10,7 @@ BENCHMARKS = {
     "Sandbox": ["sandbox.py"],
     "Rollout under tool latency, simulated engine": ["rollout.py"],
     "Rollout under tool latency, vLLM": ["rollout.py", "--engine", "vllm"],
+    "What a stored trajectory costs": ["store.py"],
     "The demo over five seeds, and where a step's time goes": ["demo.py"],
 }
 

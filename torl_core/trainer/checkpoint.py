@@ -9,11 +9,13 @@ is no RNG state.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -78,6 +80,24 @@ def read_state(folder: Path, kind: str, shapes: Mapping[str, tuple[int, ...]]) -
                 yield name, file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise _unusable(folder, f"{kind}: {error}") from error
+
+
+def weights_distance(one: Path, other: Path) -> float:
+    """L2 distance between the weights of two model folders. Raises DataError unless they have the same tensors."""
+    with _weights(one) as first, _weights(other) as second:
+        if first.keys() != second.keys():
+            odd = sorted(first.keys() ^ second.keys())[0]
+            raise DataError(f"{odd} is in one of {one} and {other}", "Both are of one model", "Compare other folders")
+        squares = ((first[n].get_tensor(n).double() - second[n].get_tensor(n).double()).square().sum() for n in first)
+        return math.sqrt(sum(float(square) for square in squares))
+
+
+@contextmanager
+def _weights(folder: Path) -> Iterator[dict[str, Any]]:
+    """Open safetensors files of a model folder by tensor name."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(os.fspath(f), framework="pt")) for f in folder.glob("*.safetensors")]
+        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118
 
 
 def _unusable(folder: Path, what: str) -> DataError:

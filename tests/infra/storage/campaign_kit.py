@@ -31,7 +31,9 @@ def checkpoint(campaign, step, folder, parent="p" * 64):
         place = folder / f"made-{campaign.name}-{step}" / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-    return campaign.put_checkpoint(step, folder / f"made-{campaign.name}-{step}", parent, move=True)
+    made = campaign.stage_checkpoint(step, folder / f"made-{campaign.name}-{step}", parent)
+    campaign.upload_checkpoint(*made)
+    return made
 
 
 def problems(store) -> Ref:

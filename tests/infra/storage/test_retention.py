@@ -72,6 +72,7 @@ def test_checkpoints_go_and_say_so_and_everything_else_stays(store, tmp_path):
     assert [m.step for m in campaign.steps()] == [1, 2, 3, 4, 5]
     assert len(store.list("trajectories/campaign=demo")) == 5
     gone = campaign.manifest(2)
+    elsewhere = Store(store.fs, store.root, store.uri, tmp_path / "another cache")
     assert campaign.is_removed(gone.policy_out)
     assert not campaign.is_removed(campaign.manifest(3).policy_out)
     for key, digest in ((gone.policy_out.weights_uri, gone.policy_out.digest), (gone.optimizer.key, None)):
@@ -79,7 +80,7 @@ def test_checkpoints_go_and_say_so_and_everything_else_stays(store, tmp_path):
         with pytest.raises(
             StoreError, match=r"was removed by retention at 2.*keeps checkpoints of the last 1, multiples of 3"
         ):
-            store.fetch_folder(key, digest)
+            elsewhere.fetch_folder(key, digest)
     assert set(verify(store, plan(store))) == {None}
     assert find(store, timedelta(0)).garbage == []
 

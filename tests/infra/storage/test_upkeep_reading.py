@@ -144,7 +144,8 @@ def test_memory_does_not_grow_with_the_objects(tmp_path):
         with (tmp_path / "big" / path).open("wb") as file:
             file.truncate(100 << 20)
     campaign = start(store)
-    policy, optimizer = campaign.put_checkpoint(1, tmp_path / "big", BASE.digest, move=True)
+    policy, optimizer = campaign.stage_checkpoint(1, tmp_path / "big", BASE.digest)
+    campaign.upload_checkpoint(policy, optimizer)
     campaign.commit_step(StepManifest("demo", 1, (), BASE, policy, optimizer, "abc"))
     planned = plan(store)
     tracemalloc.start()

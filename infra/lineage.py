@@ -1,0 +1,154 @@
+"""Steps of stored campaigns as starting points: named by STORE@STEP, trained again, or gone on from by a fork.
+
+A fork owns what it needs: policy and optimizer state of the step it starts from are copied into its own store as its
+checkpoint 0 before its config is recorded, so from then on the source may change or vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from infra.progress import bar
+from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
+from torl_core.config import CampaignConfig, ForkConfig
+from torl_core.errors import ConfigError, StoreError
+from torl_core.types import Policy
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """(store, step) of STORE@STEP. Raises ConfigError."""
+    store, at, step = address.rpartition("@")
+    if not (store and at and step.isascii() and step.isdigit()):
+        raise ConfigError(
+            f"{address!r} names no step",
+            "a step of a stored campaign is written STORE@STEP, its number behind the last @",
+            "write it like runs/demo/store@40",
+        )
+    return store, int(step)
+
+
+def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[CampaignStore, StepManifest]:
+    """The finished step `step` of the named campaign, or of the only one in `store` that has it. Raises ConfigError."""
+    known = {one.name: one for one in campaigns(store)}
+    if campaign is not None and campaign not in known:
+        raise ConfigError(
+            f"{store.uri} has no campaign {campaign!r}",
+            f"it has {_listed(known)}",
+            "choose one of them, or another store",
+        )
+    wanted = [known[campaign]] if campaign is not None else list(known.values())
+    found = [(one, manifest) for one in wanted if (manifest := one.manifest(step)) is not None]
+    if not found:
+        steps = [f"{one.name}: {f'1 to {last}' if (last := one.last_step()) else 'none'}" for one in wanted]
+        raise ConfigError(
+            f"{store.uri} has no finished step {step}",
+            f"finished steps, counted from 1, are {'; '.join(steps) or 'none'}",
+            "choose one of them",
+        )
+    if len(found) > 1:
+        raise ConfigError(
+            f"step {step} of {store.uri} is ambiguous: the campaigns {_listed([one.name for one, _ in found])} have it",
+            "a step belongs to one campaign",
+            "name the campaign too, with --campaign or, for a fork, --fork-campaign",
+        )
+    return found[0]
+
+
+def state_before(campaign: CampaignStore, manifest: StepManifest) -> tuple[Policy, Ref | None]:
+    """What the step was trained from; no optimizer state means a fresh one."""
+    if manifest.step > 1:
+        before = campaign.manifest(manifest.step - 1)
+        return manifest.policy_in, before.optimizer if before else None
+    start = campaign.fork_start(campaign.recorded_config())
+    return manifest.policy_in, start[1] if start else None
+
+
+def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> Path:
+    """A checkpoint's folder with exactly the recorded content. Raises StoreError, saying what cannot go on without."""
+    try:
+        store.verify_folder(location, digest)
+        return store.fetch_folder(location, digest)
+    except StoreError as error:
+        raise StoreError(
+            f"{needed_by} is not possible: {error.what}",
+            "it starts from a stored checkpoint, which retention may have removed",
+            "choose a step whose checkpoint was kept, or restore it from a copy of the store",
+        ) from error
+
+
+# --- forks
+
+
+def pin(config: CampaignConfig) -> CampaignConfig:
+    """`config` with its fork's campaign and digests filled in; as it is without a fork.
+
+    They come from the fork's own record once it was started, so that the source is not asked again. Raises ConfigError,
+    StoreError.
+    """
+    fork = config.fork
+    if fork is None:
+        return config
+    own = CampaignStore(Store.open(config.store), config.name)
+    recorded = own.recorded_config().fork if own.config() else None
+    if recorded is None or not fork.model_dump(exclude_none=True).items() <= recorded.model_dump().items():
+        recorded = _look_up(fork, config.model.dtype)
+    return config.model_copy(update={"fork": recorded})
+
+
+def _look_up(fork: ForkConfig, dtype: str) -> ForkConfig:
+    campaign, manifest = find_step(Store.open(fork.store), fork.step, fork.campaign)
+    if manifest.optimizer is None:
+        raise StoreError(
+            f"step {fork.step} of campaign {campaign.name!r} has no optimizer state",
+            "a fork goes on with the optimizer state of its step",
+            "give its policy folder as model.path instead",
+        )
+    if (theirs := campaign.recorded_config().model.dtype) != dtype:
+        raise ConfigError(
+            f"model.dtype is {dtype} and campaign {campaign.name!r} has {theirs}",
+            "a fork goes on from weights and optimizer state of its own dtype",
+            f"set model.dtype to {theirs}",
+        )
+    found = ForkConfig(
+        store=fork.store, step=fork.step, campaign=campaign.name,
+        policy=manifest.policy_out.digest, optimizer=manifest.optimizer.digest,
+    )  # fmt: skip
+    for name in ("policy", "optimizer"):
+        if (wanted := getattr(fork, name)) not in (None, getattr(found, name)):
+            raise ConfigError(
+                f"fork.{name} is {wanted} and the step's is {getattr(found, name)}",
+                "a fork starts from exactly the digests it names",
+                f"leave fork.{name} out, or choose the step that has it",
+            )
+    return found
+
+
+def start_fork(config: CampaignConfig) -> tuple[Policy, Ref]:
+    """Policy 0 and optimizer state of a fork (`config` pinned), copied into its own store unless it was started before.
+
+    Raises StoreError.
+    """
+    own = CampaignStore(Store.open(config.store), config.name)
+    fork, start = config.fork, own.fork_start(config)
+    assert fork is not None
+    assert start is not None
+    policy, optimizer = start
+    if own.config() is None:
+        source = Store.open(fork.store)
+        campaign, manifest = find_step(source, fork.step, fork.campaign)
+        assert manifest.optimizer is not None
+        copies = (
+            (manifest.policy_out.weights_uri, policy.weights_uri, policy.digest),
+            (manifest.optimizer.key, optimizer.key, optimizer.digest),
+        )
+        label = f"fork of step {fork.step} of campaign {campaign.name!r}"
+        with bar(label, len(copies)) as progress:
+            for done, (theirs, ours, digest) in enumerate(copies, start=1):
+                own.store.put_folder(checked_folder(source, theirs, digest, f"a {label}"), ours)
+                progress.update(done)
+    return policy, optimizer
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,155 @@
+"""A real small campaign, trained again from its store and gone on from, through `torl` as a user runs it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.replay import changed_config
+from infra.storage import CampaignStore, Store, get_table, table_to_records
+from tests.flows.test_campaign import Environment, torl
+from torl_core.config import CampaignConfig
+from torl_core.errors import ConfigError
+
+# --- what may change
+
+
+RECORDED = CampaignConfig.model_validate(
+    {"name": "c", "store": "s", "steps": 3, "model": {"path": "m"}, "problems": {"location": "p.jsonl"}}
+)
+
+
+def test_settings_of_training_change():
+    overrides = ["trainer.learning_rate=1e-4", "reward.code_error=-0.5", "algorithm.clip_high=0.2"]
+    config, changed = changed_config(RECORDED, overrides)
+    assert changed == {"trainer.learning_rate": (1e-6, 1e-4), "reward.code_error": (0.0, -0.5)}
+    assert (config.trainer.learning_rate, config.reward.code_error) == (1e-4, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.path=other", "reward.correct=2"], r"cannot change model\.path\."),
+        (["tool.max_calls=2", "seed=1"], r"cannot change seed, tool\.max_calls\."),
+        (["rollout.temperature=0.5"], r"cannot change rollout\.temperature\."),
+        (["problems.location=q.jsonl"], r"cannot change problems\.location\."),
+        (["trainer.learning_rat=1"], "did you mean learning_rate"),
+        (["trainer.row_tokens=8"], "must hold a prompt and its whole response"),
+    ],
+)
+def test_settings_that_decided_what_was_sampled_do_not(overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        changed_config(RECORDED, overrides)
+
+
+# --- on a finished campaign
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, base_model: Path, prefect_server: Environment) -> Path:
+    """The config of a campaign of two steps, each of two updates with a decaying rate."""
+    home = tmp_path_factory.mktemp("finished")
+    values = {
+        "name": "small",
+        "store": str(home / "store"),
+        "steps": 2,
+        "model": {"path": str(base_model), "dtype": "float32"},
+        "problems": {"location": "toy:train", "limit": 32},
+        "rollout": {"template": "short", "problems_per_step": 8, "samples_per_problem": 4, "max_new_tokens": 48},
+        "engine": {"backend": "transformers", "max_num_seqs": 32},
+        "reward": {"code_error": -0.5},  # the tiny base is never right: this gives training something to do
+        "algorithm": {"updates_per_step": 2},
+        "trainer": {
+            **{"learning_rate": 1e-3, "final_learning_rate_share": 0.5, "threads": 1},
+            **{"row_tokens": 160, "rows_per_micro_batch": 8},
+        },
+    }
+    config = home / "campaign.yaml"
+    config.write_text(yaml.safe_dump(values))
+    done = torl(prefect_server, "campaign", config)
+    assert done.returncode == 0, done.stderr
+    return config
+
+
+@pytest.fixture
+def source(finished: Path, tmp_path: Path) -> Path:
+    """A copy of its store, to do with as one likes."""
+    return Path(shutil.copytree(finished.parent / "store", tmp_path / "source"))
+
+
+@pytest.mark.slow
+def test_unchanged_a_replay_equals_its_step_bit_for_bit(finished: Path, prefect_server: Environment) -> None:
+    store = Store.open(finished.parent / "store")
+    before = store.list("")
+    away = {name: value for name, value in prefect_server.items() if name != "PREFECT_API_URL"}
+    result = torl(away, "replay", f"{store.uri}@2", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    step = CampaignStore(store, "small").manifest(2)
+    assert (found["equal"], found["changed"], found["distance"], found["regraded"]) == (True, {}, 0.0, 0)
+    assert found["replay"]["weights"] == found["original"]["weights"] == step.policy_out.digest
+    assert found["replay"]["optimizer"] == step.optimizer.digest
+    assert found["replay"]["metrics"] == found["original"]["metrics"] == step.metrics
+    assert found["replay"]["update_norm"] == found["original"]["update_norm"] > 0
+    assert store.list("") == before, "a replay writes nothing to the store"
+
+
+@pytest.mark.slow
+def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_server: Environment, tmp_path: Path) -> None:
+    shutil.rmtree(source / "checkpoints" / "small" / "step=000001")  # as if retention had been here: step 1 goes on
+    sets = ["trainer.learning_rate=1e-4", "reward.wrong=-2", "algorithm.normalise_by_std=false"]
+    flags = [part for setting in sets for part in ("--set", setting)]
+    result = torl(prefect_server, "replay", f"{source}@1", *flags, "--json", "--save", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    step = CampaignStore(Store.open(source), "small").manifest(1)
+    assert not found["equal"]
+    assert found["changed"]["reward.wrong"] == [-1.0, -2.0]
+    assert found["original"]["metrics"] == step.metrics
+    # A wrong response's reward is one lower; the rate is the new schedule's at step 1 of 2.
+    lower = step.metrics["reward"] - (1 - step.metrics["accuracy"])
+    assert found["replay"]["metrics"]["reward"] == pytest.approx(lower)
+    assert found["replay"]["metrics"]["learning_rate"] == pytest.approx(0.75e-4)
+    assert found["replay"]["update_norm"] > 0
+    assert (found["original"]["update_norm"], found["distance"]) == (None, None), "its weights are gone"
+    saved = Store.open(found["saved"])
+    saved.verify_folder("policy", found["replay"]["weights"])
+    saved.verify_folder("optimizer", found["replay"]["optimizer"])
+
+    again = torl(prefect_server, "replay", f"{source}@1", "--save", tmp_path / "out")
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+    gone = torl(prefect_server, "replay", f"{source}@2")
+    assert gone.returncode == 1
+    assert "replay of step 2 of campaign 'small' is not possible" in " ".join(gone.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_fork_starts_from_the_step_and_outlives_its_source(
+    finished: Path, source: Path, prefect_server: Environment, tmp_path: Path
+) -> None:
+    flags = ["--fork", f"{source}@1", "--set", "name=fork", "--set", f"store={tmp_path / 'own'}", "--set", "steps=1"]
+    first = torl(prefect_server, "campaign", finished, *flags)
+    assert first.returncode == 0, first.stderr
+    parent = CampaignStore(Store.open(source), "small").manifest(1)
+    fork = CampaignStore(Store.open(tmp_path / "own"), "fork")
+    (step,) = fork.steps()
+    assert step.policy_in.digest == parent.policy_out.digest
+    recorded = fork.recorded_config().fork
+    assert (recorded.store, recorded.campaign, recorded.step) == (str(source), "small", 1)
+    assert (recorded.policy, recorded.optimizer) == (parent.policy_out.digest, parent.optimizer.digest)
+    records = table_to_records(get_table(fork.store, step.trajectories[0]))
+    assert {record.trajectory.policy_version for record in records} == {0}
+    updates = json.loads(fork.store.read("checkpoints/fork/step=000001/optimizer/state.json"))["updates"]
+    assert updates == 4, "two of the source's step and two of its own"
+
+    shutil.rmtree(source)
+    resumed = torl(prefect_server, "campaign", finished, *flags[:-1], "steps=2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [m.step for m in fork.steps()] == [1, 2]
+    assert fork.steps()[0] == step
+    replayed = torl(prefect_server, "replay", f"{tmp_path / 'own'}@1")
+    assert replayed.returncode == 0, replayed.stderr
+    assert "equal: weights and optimizer state are the step's own" in " ".join(replayed.stdout.split())
