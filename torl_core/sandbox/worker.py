@@ -22,7 +22,8 @@ from torl_core.sandbox.cgroups import Groups
 from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Jail, Limits
 from torl_core.sandbox.inside.slot import READY
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
+"""Many may warm up at once on few cores."""
 BURIAL_TIMEOUT_S = 5.0
 CREDENTIALS = struct.Struct("3i")
 

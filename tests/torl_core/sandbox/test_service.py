@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tests.torl_core.sandbox.conftest import service
 from torl_core.config import SandboxConfig
 from torl_core.errors import ConfigError, SandboxUnavailable
-from torl_core.sandbox import open_sandbox
+from torl_core.sandbox import check_service, open_sandbox
 from torl_core.sandbox.service.app import serve
 
 
@@ -165,12 +165,12 @@ def test_a_full_queue_is_429_and_metrics_count_it_and_sigterm_drains():
 
 
 async def _accepts(url):
-    """Whether another call, on a connection of its own, is taken."""
+    """Whether another connection is taken."""
     try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
-            await client.get("/v1/ping")
-    except httpx.TransportError:
+        _, writer = await asyncio.open_connection(httpx.URL(url).host, httpx.URL(url).port)
+    except ConnectionRefusedError:
         return False
+    writer.close()
     return True
 
 
@@ -327,6 +327,20 @@ def test_when_all_fail_the_sandbox_is_unavailable(failing):
 def test_an_address_where_nobody_answers():
     with pytest.raises(SandboxUnavailable, match="No sandbox service answers"):
         asyncio.run(open_sandbox(SandboxConfig(backend="remote", urls=("http://127.0.0.1:9",))))
+
+
+def test_the_doctors_check_runs_a_snippet_there(service_url):
+    check = check_service(service_url)
+    assert (check.ok, check.detail[:7]) == (True, "ok: 42 ")
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"), [("http://127.0.0.1:9", "torl sandbox serve"), ("nonsense", "http://host:port")]
+)
+def test_the_doctors_check_names_the_remedy(url, remedy):
+    check = check_service(url)
+    assert not check.ok
+    assert remedy in check.remedy
 
 
 @pytest.mark.parametrize(
