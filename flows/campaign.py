@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.artifacts import Board
+from flows.commits import Commits
+from flows.recovery import kept, restore
 from infra.progress import bar, console
 from infra.resources import session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
@@ -19,7 +22,7 @@ from tasks.evaluate import evaluate
 from tasks.prepare import prepare
 from tasks.reward import reward
 from tasks.rollout import rollout
-from tasks.step import Prepared, Stopwatch, kept_in
+from tasks.step import Prepared, Rollouts, Scored, Stopwatch, Trained, kept_in
 from tasks.train import train
 from torl_core.config import CampaignConfig
 from torl_core.types import Policy
@@ -50,41 +53,85 @@ def campaign(config: CampaignConfig) -> Outcome:
         prepared = prepare(config)
         retention = Retention(store, config)
         board = Board(config)
-        policy, optimizer = prepared.policy, None
-        metrics: Mapping[str, float] = {}
-        evaluations = evaluate_if_due(config, prepared, 0, policy)
-        for step in range(1, config.steps + 1):
-            manifest = store.manifest(step)
-            if manifest is None:
-                progress.update(step - 1, _line(metrics))
-                manifest = run_step(config, step, policy, optimizer, prepared.problems)
-                tracker.log(step, {**manifest.metrics, **manifest.phases_s})
-                retention.apply(step)
-            policy, optimizer, metrics = manifest.policy_out, manifest.optimizer, manifest.metrics
+
+        def show(manifest: StepManifest) -> None:
             board.add(manifest)
-            progress.update(step, _line(metrics))
-            evaluations = evaluate_if_due(config, prepared, step, policy) or evaluations
+            progress.update(manifest.step, _line(manifest.metrics))
+
+        def committed(manifest: StepManifest) -> None:
+            tracker.log(manifest.step, {**manifest.metrics, **manifest.phases_s})
+            show(manifest)
+            retention.apply(manifest.step)
+
+        policy, optimizer, resumed = prepared.policy, None, True
+        evaluations = evaluate_due(config, prepared, 0, policy)
+        with Commits(committed) as commits:
+            for step in range(1, config.steps + 1):
+                if manifest := store.manifest(step):
+                    show(manifest)
+                    policy, optimizer = manifest.policy_out, manifest.optimizer
+                else:
+                    trained = run_step(config, step, policy, optimizer, prepared.problems, commits, resumed)
+                    policy, optimizer, resumed = trained.policy, trained.optimizer, False
+                if config.evaluation.is_due(step, config.steps):
+                    commits.settle()
+                    evaluations = evaluate_due(config, prepared, step, policy)
         retention.apply(config.steps)
         board.finish()
+    last = store.manifest(config.steps)
     return Outcome(
-        config.name, config.store, config.steps, policy, metrics, {e.benchmark: e.metrics for e in evaluations}
+        config.name,
+        config.store,
+        config.steps,
+        policy,
+        last.metrics if last else {},
+        {e.benchmark: e.metrics for e in evaluations},
     )
 
 
-def run_step(config: CampaignConfig, step: int, policy: Policy, optimizer: Ref | None, problems: Ref) -> StepManifest:
-    """One step from a policy to the next. What an interrupted attempt finished is taken from the store's results."""
-    store = Store.open(config.store)
+def run_step(
+    config: CampaignConfig,
+    step: int,
+    policy: Policy,
+    optimizer: Ref | None,
+    problems: Ref,
+    commits: Commits,
+    resumed: bool,
+) -> Trained:
+    """One step from a policy to the next; the commit of the step before it ends meanwhile, its own is begun.
+
+    With `resumed`, what an interrupted attempt finished is taken from the store's results, once it is found undamaged.
+    """
+    store = CampaignStore(Store.open(config.store), config.name)
+    if resumed:
+        restore(config, store, step - 1)
     watch = Stopwatch()
-    rollouts = kept_in(store, rollout)(config, step, policy, problems)
-    scored = kept_in(store, reward)(config, step, rollouts)
-    trained = kept_in(store, train)(config, step, policy, optimizer, scored, config.learning_rate(step))
-    return checkpoint(config, step, policy, problems, rollouts, scored, trained, watch.lap())
+    rollouts: Rollouts = kept(store, rollout, config, step, policy, problems, check=_data_of(store, resumed))
+    waiting = Stopwatch()
+    commits.settle()
+    waited_s = waiting.lap()
+    scored: Scored = kept(store, reward, config, step, rollouts, check=_data_of(store, resumed))
+    trained: Trained = kept(
+        store,
+        train,
+        config,
+        step,
+        policy,
+        optimizer,
+        scored,
+        config.learning_rate(step),
+        check=(lambda made: store.verify_checkpoint(made.policy, made.optimizer)) if resumed else None,
+    )
+    commits.start(checkpoint.submit(config, step, policy, problems, rollouts, scored, trained, watch.lap(), waited_s))
+    return trained
 
 
-def evaluate_if_due(config: CampaignConfig, prepared: Prepared, step: int, policy: Policy) -> list[EvaluationManifest]:
-    """Every benchmark before the first step, after the last, and after each `evaluation.every`-th."""
-    if not config.evaluation.is_due(step, config.steps):
-        return []
+def _data_of(store: CampaignStore, resumed: bool) -> Callable[[Any], object] | None:
+    return (lambda made: store.store.get_object(made.data.key, made.data.digest)) if resumed else None
+
+
+def evaluate_due(config: CampaignConfig, prepared: Prepared, step: int, policy: Policy) -> list[EvaluationManifest]:
+    """As `evaluate_policy`; a policy whose checkpoint retention removed keeps the evaluations it has."""
     store, benchmarks = CampaignStore(Store.open(config.store), config.name), config.evaluation.benchmarks
     made = [store.evaluation(step, name, benchmark.temperature) for name, benchmark in benchmarks.items()]
     if None in made and store.is_removed(policy):

@@ -153,6 +153,7 @@ def execute(
         float, typer.Option(min=0.01, max=3600, help="Wall limit of a snippet that names none.")
     ] = 5.0,
     memory_mib: Annotated[int, typer.Option(min=64, max=1 << 20)] = 512,
+    gvisor: Annotated[bool, typer.Option("--gvisor", help="In gVisor's kernel instead of this machine's.")] = False,
     dangerously_run_model_code_without_isolation: Annotated[bool, typer.Option(help="No jail at all.")] = False,
 ) -> None:
     """JSON lines {id, code, timeout_s?} in; {id, status, stdout, stderr, duration_s} out, in any order."""
@@ -162,6 +163,7 @@ def execute(
     from torl_core.sandbox import open_sandbox
 
     config = SandboxConfig(
+        backend="gvisor" if gvisor else "local",
         workers=workers,
         timeout_s=timeout_s,
         memory_mib=memory_mib,
@@ -206,6 +208,7 @@ def serve(
     memory_mib: Annotated[int, typer.Option(min=64, help="What one snippet may use.")] = 512,
     max_waiting: Annotated[int, typer.Option(min=0, help="Calls that may wait; one more gets 429.")] = 1024,
     drain_s: Annotated[int, typer.Option(min=1, help="After SIGTERM, time for the calls in flight.")] = 60,
+    gvisor: Annotated[bool, typer.Option("--gvisor", help="In gVisor's kernel instead of this machine's.")] = False,
 ) -> None:
     """Serve SandboxFusion's /run_code and /v1/ping, and /metrics. The bearer token is in TORL_SANDBOX_TOKEN.
 
@@ -214,7 +217,12 @@ def serve(
     from torl_core.config import SandboxConfig
     from torl_core.sandbox.service.app import serve as run
 
-    config = SandboxConfig(workers=workers, slots_per_worker=slots_per_worker, memory_mib=memory_mib)
+    config = SandboxConfig(
+        backend="gvisor" if gvisor else "local",
+        workers=workers,
+        slots_per_worker=slots_per_worker,
+        memory_mib=memory_mib,
+    )
     token = os.environ.get("TORL_SANDBOX_TOKEN", "")
     asyncio.run(run(config, host=host, port=port, token=token, max_waiting=max_waiting, drain_s=drain_s))
 
@@ -222,13 +230,16 @@ def serve(
 @app.command()
 def doctor(
     store: Annotated[str | None, typer.Option(help="Also check that this store can be written.")] = None,
+    sandbox_url: Annotated[
+        list[str] | None, typer.Option(help="Also run a snippet on the service there. May be repeated.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """What works on this machine, and the remedy for what does not."""
     from flows.tables import print_checks
     from infra.doctor import examine
 
-    checks = examine(store)
+    checks = examine(store, sandbox_url or [])
     print_checks(checks, as_json=json)
     raise typer.Exit(0 if all(check.ok or not check.required for check in checks) else 1)
 

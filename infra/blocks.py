@@ -10,6 +10,7 @@ from prefect.filesystems import RemoteFileSystem
 
 from infra.storage import Store
 from infra.storage.garbage import RESULTS
+from infra.storage.remote import options
 
 
 def results_in(store: Store) -> Path | RemoteFileSystem:
@@ -21,6 +22,6 @@ def results_in(store: Store) -> Path | RemoteFileSystem:
 @cache
 def _saved_block(place: str) -> RemoteFileSystem:
     """Prefect wants the block of a remote place on its server; the credentials stay in this machine's environment."""
-    block = RemoteFileSystem(basepath=place)
+    block = RemoteFileSystem(basepath=place, settings=options(place))
     block.save(f"torl-{hashlib.sha256(place.encode()).hexdigest()[:12]}", overwrite=True)
     return block

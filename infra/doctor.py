@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infra.storage import Store
 from torl_core.errors import TorlError
-from torl_core.sandbox import check_isolation, check_worker
+from torl_core.sandbox import check_gvisor, check_isolation, check_service, check_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +26,24 @@ class Check:
     required: bool = True
 
 
-def examine(store: str | None) -> list[Check]:
+def examine(store: str | None, sandbox_urls: Sequence[str] = ()) -> list[Check]:
     """Every check, in the order in which a campaign would trip over them. A few seconds."""
     return [
-        *(
-            Check(f"sandbox: {c.name}", c.ok, c.detail, c.remedy, c.required)
-            for c in (*check_isolation(), check_worker())
-        ),
+        *_sandbox(sandbox_urls),
         _vllm(),
         _deepspeed(),
         _gpu(),
         *([_store(store)] if store else []),
         _prefect(),
     ]
+
+
+def _sandbox(urls: Sequence[str]) -> Iterator[Check]:
+    """The local backend, gVisor as the option it is, and the services at `urls`."""
+    local = (*check_isolation(), check_worker())
+    gvisor = dataclasses.replace(check_gvisor()[-1], required=False)
+    for check in (*local, gvisor, *(check_service(url) for url in urls)):
+        yield Check(f"sandbox: {check.name}", check.ok, check.detail, check.remedy, check.required)
 
 
 def _vllm() -> Check:

@@ -23,6 +23,8 @@ if ((${#packages[@]})); then
   fi
 fi
 
+# runsc (gVisor, sandbox.backend=gvisor) is nobody's need by default and left to the user: apt-get install runsc
+
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || {
   echo "Python 3.11 or 3.12 is needed, found $("$python" --version); set PYTHON=/path/to/python3.11" >&2

@@ -1,4 +1,4 @@
-"""Commit a step: the manifest that is written last makes everything the step made visible."""
+"""Upload a step's checkpoint and commit the step: the manifest, written last, makes all it made visible."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.storage import CampaignStore, Ref, StepManifest, Store
-from tasks.step import Rollouts, Scored, Trained, is_worth_retrying
+from tasks.step import Rollouts, Scored, Stopwatch, Trained, is_worth_retrying
 from torl_core.config import CampaignConfig
 from torl_core.types import Policy
 
@@ -27,15 +27,19 @@ def checkpoint(
     scored: Scored,
     trained: Trained,
     total_s: float,
+    waited_s: float,
 ) -> StepManifest:
-    """`total_s` is the step's wall time up to here, overhead between its phases included.
+    """Runs while the next step samples. `total_s`: the step's wall time up to here, `waited_s` of which it waited for
+    the previous step's upload; overhead between its phases is included.
 
-    Raises StoreError when the step was committed by another run with another outcome.
+    Raises StoreError when the step was committed by another run with another outcome, or the lease was lost.
     """
+    watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
     done = store.manifest(step)
     if done and (done.policy_out, done.trajectories) == (trained.policy, (scored.data,)):
         return done  # an earlier try wrote it and failed behind it
+    store.upload_checkpoint(trained.policy, trained.optimizer)
     manifest = StepManifest(
         campaign=config.name,
         step=step,
@@ -45,12 +49,12 @@ def checkpoint(
         optimizer=trained.optimizer,
         config_digest=config.identity(),
         problems=problems,
-        metrics={**scored.metrics, **trained.metrics},
+        metrics={**scored.metrics, **trained.metrics, "upload_s": watch.lap()},
         phases_s={
             "rollout": rollouts.wall_s,
             "reward": scored.wall_s,
             "train": trained.train_s,
-            "checkpoint": trained.checkpoint_s,
+            "checkpoint": trained.checkpoint_s + waited_s,
             "total": total_s,
         },
     )

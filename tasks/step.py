@@ -19,7 +19,7 @@ from infra.blocks import results_in
 from infra.progress import console
 from infra.storage import Ref, Store, versions
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError, DataError, SandboxCannotIsolate
+from torl_core.errors import ConfigError, DamagedError, DataError, SandboxCannotIsolate
 from torl_core.types import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,7 +74,7 @@ def cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
 def is_worth_retrying(task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Bad input stays bad; everything else may be the machine's fault, is said, and gets another try."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, ConfigError | DataError | SandboxCannotIsolate):
+    if isinstance(error, ConfigError | DataError | DamagedError | SandboxCannotIsolate):
         return False
     console.print(f"{task.name} is tried again: {type(error).__name__}: {error}", style="yellow", markup=False)
     return True

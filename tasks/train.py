@@ -1,4 +1,4 @@
-"""Update the policy on a step's trajectories; what comes out is a checkpoint in the store."""
+"""Update the policy on a step's trajectories; what comes out is a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torl_core.types import Batch, Policy, Sample
 def train(
     config: CampaignConfig, step: int, policy: Policy, optimizer: Ref | None, scored: Scored, learning_rate: float
 ) -> Trained:
-    """The step's optimizer updates. Raises LearnerError, DataError, StoreError."""
+    """The step's optimizer updates; the checkpoint is staged. Raises LearnerError, DataError, StoreError."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
     batches = mini_batches(config, table_to_records(get_table(store.store, scored.data)))
@@ -42,7 +42,7 @@ def train(
         train_s = watch.lap()
         with store.store.scratch() as folder:
             learner.save(folder / "policy", folder / "optimizer")
-            updated, state = store.put_checkpoint(step, folder, policy.digest, move=True)
+            updated, state = store.stage_checkpoint(step, folder, policy.digest)
     current().learner_holds(f"{updated.digest} {state.digest}")
     return Trained(updated, state, train_s, watch.lap(), {**average(stats), "learning_rate": learning_rate})
 

@@ -99,8 +99,9 @@ class EngineConfig(Config):
 
 
 class SandboxConfig(Config):
-    backend: Literal["local", "remote"] = "local"
-    """local: warm interpreters in a jail. remote: `urls`."""
+    backend: Literal["local", "gvisor", "remote"] = "local"
+    """local: warm interpreters in a jail. gvisor: the same in gVisor's kernel instead of the host's, several times
+    slower. remote: `urls`."""
     urls: tuple[str, ...] = ()
     """Services of the remote backend, `torl sandbox serve` or SandboxFusion; their bearer token is in
     TORL_SANDBOX_TOKEN. Memory, processes, /tmp and output are then limited by their configuration."""
@@ -131,8 +132,8 @@ class SandboxConfig(Config):
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
                 raise ValueError(f"urls has {url!r}: give http://host:port or https://host:port")
-        if self.backend == "remote" and self.dangerously_run_model_code_without_isolation:
-            raise ValueError("backend remote isolates elsewhere: leave out the flag that turns isolation off")
+        if self.backend != "local" and self.dangerously_run_model_code_without_isolation:
+            raise ValueError(f"backend {self.backend} isolates: leave out the flag that turns isolation off")
         return self
 
 

@@ -36,6 +36,17 @@ class StoreError(TorlError):
     """The store could not be read or written."""
 
 
+class DamagedError(StoreError):
+    """An object that a manifest names is missing, or is not what it was when it was stored."""
+
+    def __init__(self, what: str, rule: str, remedy: str, key: str) -> None:
+        super().__init__(what, rule, remedy)
+        self.key = key
+
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[str, str, str, str]]:
+        return type(self), (self.what, self.rule, self.remedy, self.key)
+
+
 class EngineError(TorlError):
     """Generation failed, or an engine cannot be shown to hold the weights it was given."""
 

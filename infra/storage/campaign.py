@@ -256,12 +256,26 @@ class CampaignStore:
 
     # --- checkpoints
 
-    def put_checkpoint(self, step: int, folder: Path, parent: str, *, move: bool = False) -> tuple[Policy, Ref]:
-        """Store `folder`/policy and `folder`/optimizer, as step `step` left them. `parent`: policy_in.digest."""
+    def stage_checkpoint(self, step: int, folder: Path, parent: str) -> tuple[Policy, Ref]:
+        """Give up `folder`/policy and `folder`/optimizer, as step `step` left them. `parent`: policy_in.digest.
+
+        On a remote store they are on this machine only, until `upload_checkpoint`.
+        """
         key = self.checkpoint_key(step)
-        optimizer = self.store.put_folder(folder / "optimizer", f"{key}/optimizer", move=move)
-        policy = self.store.put_folder(folder / "policy", f"{key}/policy", move=move)
+        optimizer = self.store.stage_folder(folder / "optimizer", f"{key}/optimizer")
+        policy = self.store.stage_folder(folder / "policy", f"{key}/policy")
         return Policy(step, f"{key}/policy", policy, parent), Ref(f"{key}/optimizer", optimizer)
+
+    def upload_checkpoint(self, policy: Policy, optimizer: Ref) -> None:
+        """Bring what was staged into the store. Raises DamagedError when this machine no longer has it."""
+        self.store.upload_folder(optimizer.key, optimizer.digest)
+        self.store.upload_folder(policy.weights_uri, policy.digest)
+
+    def verify_checkpoint(self, policy: Policy, optimizer: Ref | None) -> None:
+        """Read a checkpoint through, staged or stored. Raises DamagedError."""
+        self.store.verify_folder(policy.weights_uri, policy.digest)
+        if optimizer:
+            self.store.verify_folder(optimizer.key, optimizer.digest)
 
     def is_removed(self, policy: Policy) -> bool:
         """Whether retention removed its weights."""

@@ -5,7 +5,7 @@ replaces what a crashed attempt left behind; nothing that a manifest names is ev
 is a small JSON manifest, written last and exclusively. On a local folder every file is written beside its place,
 flushed and renamed; S3 makes an object visible only when its upload is complete. So a reader sees all or nothing.
 
-The store assumes one writer per campaign.
+A campaign has one writer at a time: `infra.storage.lease`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from infra.storage.digests import combine_digests, digest_bytes, digest_file, digest_folder, files_of
-from torl_core.errors import StoreError, TorlError
-
-
-def default_cache() -> Path:
-    """Where folders of a remote store are kept locally: $TORL_CACHE, or torl/ in the user's cache folder."""
-    given = os.environ.get("TORL_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torl"
+from infra.storage.cache import FolderCache, default_cache
+from infra.storage.digests import digest_bytes, digest_folder, files_of
+from infra.storage.remote import (
+    cause_of,
+    code_of,
+    download,
+    file_system,
+    is_s3,
+    list_objects,
+    put_if_absent,
+    rule_and_remedy,
+    upload,
+)
+from torl_core.errors import DamagedError, StoreError, TorlError
 
 
 def is_outside(location: str) -> bool:
@@ -62,8 +68,7 @@ class Store:
     def open(cls, uri: str | Path, cache: Path | None = None) -> Store:
         """Open a folder path or URL. Touches nothing yet: call `check_writable` before anything expensive."""
         try:
-            # Listings are never cached: another process may be writing.
-            fs, root = fsspec.core.url_to_fs(str(uri), use_listings_cache=False)
+            fs, root = file_system(str(uri))
         except (ValueError, ImportError) as error:
             raise StoreError(
                 f"store {str(uri)!r} cannot be opened ({error})",
@@ -137,12 +142,12 @@ class Store:
                     except FileExistsError:
                         return False
                 return True
-            if self.fs.exists(path):
+            if self.exists(key):
                 return False
             if not self._conditional_puts():
                 self.fs.pipe_file(path, data)
                 return True
-            return self._put_if_absent(path, data)
+            return put_if_absent(self.fs, path, data)
 
     @property
     def creates_atomically(self) -> bool:
@@ -161,7 +166,7 @@ class Store:
             return False
         path = self.path(f".probe-{uuid.uuid4().hex}")
         try:
-            return self._put_if_absent(path, b"1") and not self._put_if_absent(path, b"2")
+            return put_if_absent(self.fs, path, b"1") and not put_if_absent(self.fs, path, b"2")
         except OSError as error:
             if isinstance(error, PermissionError):
                 raise
@@ -169,20 +174,6 @@ class Store:
         finally:
             if self.fs.exists(path):
                 self.fs.rm(path)
-
-    def _put_if_absent(self, path: str, data: bytes) -> bool:
-        bucket, name, _ = self.fs.split_path(path)
-        try:
-            self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if "PreconditionFailed" in str(error) or "ConditionalRequestConflict" in str(error.__cause__):
-                return False
-            if "PreconditionFailed" in str(error.__cause__) or "pre-conditions" in str(error):
-                return False
-            raise
-        return True
 
     def modified(self, key: str) -> datetime:
         """When the object was last written, by the store's own clock."""
@@ -222,15 +213,22 @@ class Store:
 
     def exists(self, key: str) -> bool:
         with self._boundary("look up", key):
+            if self.is_s3:  # its own `exists` takes a bucket that is gone for an object that never was
+                path = self.path(key)
+                found = list_objects(self.fs, path, limit=1)
+                return path in found or bool(list_objects(self.fs, f"{path}/", limit=1))
             return bool(self.fs.exists(self.path(key)))
 
     def list(self, prefix: str) -> list[str]:
         """Keys of every object below the folder `prefix`, sorted. A folder that does not exist is empty."""
         with self._boundary("list", prefix):
-            try:
-                found = self.fs.find(self.path(prefix))
-            except FileNotFoundError:
-                return []
+            if self.is_s3:
+                found = list(list_objects(self.fs, f"{self.path(prefix)}/"))
+            else:
+                try:
+                    found = self.fs.find(self.path(prefix))
+                except FileNotFoundError:
+                    return []
             keys = (path[len(self.root) :].lstrip("/") for path in found)
             return sorted(key for key in keys if not _is_temporary(key))
 
@@ -298,14 +296,14 @@ class Store:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
         with self._boundary("delete", key):
             path = self.path(key)
-            if self.fs.exists(path):
+            if self.exists(key):
                 self.fs.rm(path, recursive=True)
 
     # --- S3's unfinished multipart uploads, which no listing shows and which are paid for
 
     @property
     def is_s3(self) -> bool:
-        return "s3" in self.fs.protocol
+        return is_s3(self.fs)
 
     def unfinished_uploads(self) -> Iterator[tuple[str, str, datetime]]:
         """(key, upload id, when it began) of every upload into this store that was neither completed nor aborted."""
@@ -338,8 +336,10 @@ class Store:
         return key, digest
 
     def get_object(self, key: str, digest: str) -> bytes:
-        """Raises StoreError when the bytes are not those that `digest` names."""
+        """Raises DamagedError when it is not there, or its bytes, read twice, are not those that `digest` names."""
         data = self.read(key)
+        if digest_bytes(data) != digest and not self.is_local:
+            data = self.read(key)
         self._verify(key, digest_bytes(data), digest)
         return data
 
@@ -347,8 +347,8 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A fresh local folder to prepare a folder in; on a local store, on the store's disk, so that putting moves."""
-        parent = Path(self.root) if self.is_local else Path(tempfile.gettempdir())
+        """A fresh local folder to prepare a folder in, on the disk of the store or of its cache."""
+        parent = Path(self.root) if self.is_local else self.cache
         with self._boundary("make a scratch folder in", ""):
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
@@ -363,27 +363,45 @@ class Store:
         A folder already there with the same content is left alone; other content (an attempt that never committed) is
         replaced. Until a manifest names the digest, the folder does not count.
         """
-        digests = {name: digest_file(path) for name, path in files_of(local).items()}
-        digest = combine_digests(digests)
-        if not digests:
-            raise StoreError(f"{local} has no files", "A stored folder has at least one", "Check what was to write it")
+        digest = _digest_to_store(local)
         with self._boundary("write", key):
             if self.is_local:
                 self._put_local(local, Path(self.path(key)), digest, move=move)
                 return digest
-            self.delete(key)
-            names = list(digests)
-            self.fs.put([str(local / name) for name in names], [f"{self.path(key)}/{name}" for name in names])
+            self._upload_folder(local, key)
         if move:
             shutil.rmtree(local, ignore_errors=True)
         return digest
+
+    def stage_folder(self, local: Path, key: str) -> str:
+        """Give up `local` to the store without waiting for a network; returns its digest.
+
+        On a local store it is at `key` then. On a remote one it is in the local cache, where `fetch_folder` finds it,
+        until `upload_folder` brings it to `key`.
+        """
+        if self.is_local:
+            return self.put_folder(local, key, move=True)
+        digest = _digest_to_store(local)
+        with self._boundary("stage", key):
+            self._cache.add(local, digest)
+        return digest
+
+    def upload_folder(self, key: str, digest: str) -> None:
+        """Bring a staged folder to `key`; nothing to do on a local store. Raises DamagedError if it is lost."""
+        if self.is_local:
+            return
+        with self._boundary("write", key):
+            folder = self._cache.get(digest)
+            if folder is None:
+                raise self._damaged(key, f"{self.uri_of(key)} was staged here, but is in the cache no longer")
+            self._upload_folder(folder, key)
 
     def fetch_folder(self, location: str, digest: str | None = None) -> Path:
         """A local folder with the content of `location`, a key or an address of any kind.
 
         A folder of a local store is returned itself: do not write into it. One of a remote store comes through a cache
         whose entries are named by digest and verified whenever they are used. With `digest` None the folder is fetched
-        anew. Raises StoreError when the content is not what `digest` names.
+        anew. Raises DamagedError when there is none, or its content is not what `digest` names.
         """
         if is_outside(location):
             return Store.open(location, self.cache).fetch_folder("", digest)
@@ -395,11 +413,29 @@ class Store:
                 if (path / REMOVED).exists():
                     raise self._removed(location)
                 return path
-            return self._cached(digest) if digest and self._is_cached(digest) else self._download(location, digest)
+            cached = self._cache.get(digest) if digest else None
+            return cached or self._download(location, digest)
 
-    def verify_folder(self, location: str, digest: str) -> None:
-        """Read a folder back. Raises StoreError when its content is not what `digest` names."""
-        self._verify(location, digest_folder(self.fetch_folder(location, digest)), digest)
+    def verify_folder(self, location: str, digest: str) -> Path:
+        """As `fetch_folder`, and read through on a local store too."""
+        folder = self.fetch_folder(location, digest)
+        if self.is_local:
+            self._verify(location, digest_folder(folder), digest)
+        return folder
+
+    def quarantine(self, key: str) -> str | None:
+        """Move a damaged object or folder out of the way, to be looked at; returns where to, or None without one."""
+        aside = f"quarantine/{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}/{key}"
+        with self._boundary("quarantine", key):
+            if not self.exists(key):
+                return None
+            for source in self.list(key) or [key]:
+                target = self.path(f"{aside}{source[len(key) :]}")
+                if self.is_local:
+                    Path(target).parent.mkdir(parents=True, exist_ok=True)
+                self.fs.mv(self.path(source), target)
+            self.delete(key)
+            return aside
 
     def _put_local(self, local: Path, target: Path, digest: str, *, move: bool) -> None:
         if target.is_dir() and digest_folder(target) == digest:
@@ -416,41 +452,49 @@ class Store:
                 shutil.rmtree(target)
             temporary.replace(target)
 
-    def _cached(self, digest: str) -> Path:
-        return self.cache / "folders" / digest
-
-    def _is_cached(self, digest: str) -> bool:
-        """A damaged entry is removed, so that it is fetched again."""
-        folder = self._cached(digest)
-        if not folder.is_dir():
-            return False
-        if digest_folder(folder) == digest:
-            return True
-        shutil.rmtree(folder)
-        return False
+    def _upload_folder(self, local: Path, key: str) -> None:
+        sizes = {f"{key}/{name}": path.stat().st_size for name, path in files_of(local).items()}
+        for stale in set(self.list(key)) - sizes.keys():
+            self.delete(stale)
+        files = {self.path(f"{key}/{name}"): path for name, path in files_of(local).items()}
+        if self.is_s3:
+            upload(self.fs, files)
+        else:
+            self.fs.put([str(path) for path in files.values()], list(files))
+        for name, size in sizes.items():
+            if (found := self.fs.size(self.path(name))) != size:
+                raise OSError(f"{name} has {found} bytes in the store after {size} were sent")
 
     def _download(self, key: str, digest: str | None) -> Path:
+        """Fetched twice before it is called damaged: the first copy may have broken on its way."""
+        for last in (False, True):
+            with self._cache.space() as folder:
+                self._get_all(key, folder)
+                found = digest_folder(folder)
+                if digest in (None, found):
+                    return self._cache.add(folder, found)
+                if last:
+                    self._verify(key, found, str(digest))
+        raise AssertionError("unreachable")
+
+    def _get_all(self, key: str, folder: Path) -> None:
         sources = self.list(key)
         if not sources:
             raise FileNotFoundError("there is no such folder")
         if f"{key}/{REMOVED}".lstrip("/") in sources:
             raise self._removed(key)
-        self._cached("").mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._cached("")))
-        try:
-            targets = [temporary / (source[len(key) :].lstrip("/")) for source in sources]
-            for target in targets:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            self.fs.get([self.path(source) for source in sources], [str(target) for target in targets])
-            found = digest_folder(temporary)
-            if digest:
-                self._verify(key, found, digest)
-            place = self._cached(found)
-            if not place.is_dir():
-                temporary.replace(place)
-            return place
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        files = {self.path(source): folder / (source[len(key) :].lstrip("/")) for source in sources}
+        for file in files.values():
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if self.is_s3:
+            sizes = list_objects(self.fs, f"{self.path(key)}/")
+            download(self.fs, {path: sizes[path] for path in files}, files)
+        else:
+            self.fs.get(list(files), [str(file) for file in files.values()])
+
+    @property
+    def _cache(self) -> FolderCache:
+        return FolderCache(self.cache)
 
     def _removed(self, key: str) -> StoreError:
         note = self.read_json(f"{key}/{REMOVED}".lstrip("/"))
@@ -462,11 +506,15 @@ class Store:
 
     def _verify(self, key: str, found: str, expected: str) -> None:
         if found != expected:
-            raise StoreError(
-                f"{self.uri_of(key)} has digest {found[:16]}, recorded was {expected[:16]}",
-                "What is stored never changes, so this copy is damaged or was overwritten",
-                "Restore it from a copy, or resume from an earlier step",
-            )
+            raise self._damaged(key, f"{self.uri_of(key)} has digest {found[:16]}, recorded was {expected[:16]}")
+
+    def _damaged(self, key: str, what: str) -> DamagedError:
+        return DamagedError(
+            what,
+            "What is stored never changes, so this copy is damaged, lost or was overwritten",
+            "Restore it from a copy, or resume from an earlier step",
+            key,
+        )
 
     @contextmanager
     def _boundary(self, operation: str, key: str) -> Iterator[None]:
@@ -475,18 +523,12 @@ class Store:
             yield
         except TorlError:
             raise
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"cannot {operation} {self.uri_of(key)}: it is not there",
-                "Every object that a manifest names exists",
-                "Check the address and, for S3, that the bucket exists",
-            ) from error
         except Exception as error:
-            raise StoreError(
-                f"cannot {operation} {self.uri_of(key)} ({type(error).__name__}: {error})",
-                "The store must be readable and writable by this user",
-                "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",
-            ) from error
+            cause = cause_of(error, self.fs, self.root)
+            if operation == "read" and isinstance(cause, FileNotFoundError) and code_of(cause) != "NoSuchBucket":
+                raise self._damaged(key, f"cannot read {self.uri_of(key)}: it is not there") from error
+            what = f"cannot {operation} {self.uri_of(key)} ({type(cause).__name__}: {cause})"
+            raise StoreError(what, *rule_and_remedy(cause)) from error
 
 
 _TEMPORARY = ".torl-tmp-"
@@ -498,6 +540,12 @@ REMOVED = "removed.json"
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _digest_to_store(folder: Path) -> str:
+    if not files_of(folder):
+        raise StoreError(f"{folder} has no files", "A stored folder has at least one", "Check what was to write it")
+    return digest_folder(folder)
 
 
 def _is_temporary(key: str) -> bool:

@@ -57,9 +57,8 @@ class Files:
         for fd in (self.code, self.stdout, self.stderr):
             os.close(fd)
 
-    def read(self, fd: int) -> tuple[str, bool]:
-        """Text and whether it was cut. The length is where the writers' shared offset stands."""
-        written = os.lseek(fd, 0, os.SEEK_CUR)
+    def read(self, fd: int, written: int) -> tuple[str, bool]:
+        """Text and whether it was cut. `written` is how far the writers came."""
         data = os.pread(fd, min(written, self.limit), 0)
         if written <= self.limit:
             return data.decode(errors="replace"), False
@@ -97,6 +96,8 @@ class Outcome:
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int
+    stdout_bytes: int
+    stderr_bytes: int
 
     @staticmethod
     def parse(message: bytes) -> Outcome:
@@ -104,8 +105,8 @@ class Outcome:
 
 
 def tool_call(call: Call, files: Files, outcome: Outcome, jailed: bool) -> ToolCall:
-    stdout, stdout_cut = files.read(files.stdout)
-    stderr, stderr_cut = files.read(files.stderr)
+    stdout, stdout_cut = files.read(files.stdout, outcome.stdout_bytes)
+    stderr, stderr_cut = files.read(files.stderr, outcome.stderr_bytes)
     exit_code: int | None = os.waitstatus_to_exitcode(outcome.wait_status)
     if exit_code == -KILLED_ITSELF:
         exit_code = -signal.SIGKILL

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from torl_core.sandbox import cgroups, jail, seccomp
+from torl_core.sandbox import cgroups, gvisor, jail, seccomp
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,17 @@ def check_isolation() -> tuple[Check, ...]:
     return (
         _platform(), _bubblewrap(), _user_namespaces(), _nested(), _system_calls(), _identity(), _control_groups()
     )  # fmt: skip
+
+
+def check_gvisor() -> tuple[Check, ...]:
+    """What the gvisor backend stands on; gVisor is started for real, half a second."""
+    return (
+        _platform(),
+        _bubblewrap(),
+        *(() if os.geteuid() == 0 else (_user_namespaces(),)),
+        _system_calls(),
+        _gvisor(),
+    )
 
 
 def _platform() -> Check:
@@ -92,6 +103,20 @@ def _identity() -> Check:
     uid = os.geteuid()
     inside = "root makes the jail, then drops to" if uid == 0 else f"uid {uid}, shown inside as"
     return Check("identity", True, f"{inside} uid {jail.UNPRIVILEGED_ID}")
+
+
+def _gvisor() -> Check:
+    instead = "or set sandbox.backend to local, which needs no gVisor"
+    path = gvisor.program()
+    if path is None:
+        return Check("gVisor", False, "runsc is not on PATH", f"run `apt-get install runsc`, {instead}")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    try:
+        kernel = gvisor.try_start()
+    except OSError as error:
+        remedy = f"try `runsc --platform=ptrace --network=none do true` for its reason, {instead}"
+        return Check("gVisor", False, f"{version} does not start: {error}", remedy)
+    return Check("gVisor", True, f"{version} ({path}) starts as {kernel}")
 
 
 def _control_groups() -> Check:

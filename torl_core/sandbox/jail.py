@@ -9,9 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
+
+from torl_core.sandbox.inside.limits import Jail
 
 PACKAGES = ("numpy", "numpy.libs", "sympy", "mpmath", "gmpy2", "gmpy2.libs", "scipy", "scipy.libs", "networkx")
 """Importable inside, where installed; numpy and sympy (with mpmath) are required."""
@@ -23,18 +27,53 @@ THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MK
 """Set before numpy is imported: BLAS threads do not survive a fork."""
 PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
 PROGRAM = "torl_core/sandbox/inside"
-START = "from torl_core.sandbox.inside.zygote import main; main({fd}, {jailed})"
+START = "from torl_core.sandbox.inside.zygote import main; main({fd}, {jail!r})"
+NAMESPACES = [
+    "--unshare-pid",
+    "--unshare-net",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--hostname",
+    "sandbox",
+]
+LIFE = ["--die-with-parent", "--new-session", "--clearenv"]
 
 
-def command(fd: int, jailed: bool) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment that start a warm interpreter whose channel is the inherited descriptor `fd`."""
-    run = ["-B", "-s", "-c", START.format(fd=fd, jailed=jailed)]
-    if not jailed:
-        folder = str(PROGRAM_FOLDER)
-        return [sys.executable, *run], {**os.environ, **_environment(folder, (folder,))}
-    environment = _environment("/torl", ("/torl", "/site")) | {"HOME": "/tmp", "PATH": "/python/bin", "TZ": "UTC"}
-    variables = [word for name, value in environment.items() for word in ("--setenv", name, value)]
-    return [_bwrap(), *_namespaces(), "--clearenv", *_root(), *variables, "--", _python_inside(), *run], {}
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program that starts a warm interpreter; `fds` stay open in it."""
+
+    words: list[str]
+    environment: dict[str, str]
+    fds: tuple[int, ...]
+    stdin: int = subprocess.DEVNULL
+
+
+def launch(fd: int) -> Launch:
+    """In bubblewrap, with the descriptor `fd` as its channel."""
+    variables = [word for name, value in environment_inside().items() for word in ("--setenv", name, value)]
+    close = ["--remount-ro", "/", "--chdir", "/"]
+    words = [bubblewrap(), *NAMESPACES, *_identity(), *LIFE, *root(), *close, *variables]
+    return Launch([*words, "--", *python_inside(fd, "bubblewrap")], {}, (fd,))
+
+
+def launch_unjailed(fd: int) -> Launch:
+    folder = str(PROGRAM_FOLDER)
+    return Launch([sys.executable, *_run(fd, "none")], {**os.environ, **_environment(folder, (folder,))}, (fd,))
+
+
+def python_inside(fd: int, jail: Jail) -> list[str]:
+    return [f"/python/bin/{_base_python().name}", *_run(fd, jail)]
+
+
+def environment_inside() -> dict[str, str]:
+    own = {"HOME": "/tmp", "PATH": "/python/bin", "TZ": "UTC"}
+    return _environment("/torl", ("/torl", "/site")) | own | ({"LD_LIBRARY_PATH": "/python/lib"} if _shared() else {})
+
+
+def _run(fd: int, jail: Jail) -> list[str]:
+    return ["-B", "-s", "-c", START.format(fd=fd, jail=jail)]
 
 
 def _environment(program_folder: str, path: tuple[str, ...]) -> dict[str, str]:
@@ -42,22 +81,20 @@ def _environment(program_folder: str, path: tuple[str, ...]) -> dict[str, str]:
     return python | {"LANG": "C.UTF-8"} | THREADS
 
 
-def _bwrap() -> str:
+def bubblewrap() -> str:
     return shutil.which("bwrap") or "/usr/bin/bwrap"
 
 
-def _namespaces() -> list[str]:
+def _identity() -> list[str]:
     """Root makes the mounts as root and the warm interpreter then drops to an id that owns nothing; anybody else does
     it in a user namespace."""
-    alone = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
-        identity = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        identity = ["--unshare-user", "--uid", UNPRIVILEGED_ID, "--gid", UNPRIVILEGED_ID]
-    return [*alone, *identity, "--hostname", "sandbox", "--die-with-parent", "--new-session"]
+        return ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    return ["--unshare-user", "--uid", UNPRIVILEGED_ID, "--gid", UNPRIVILEGED_ID]
 
 
-def _root() -> list[str]:
+def root() -> list[str]:
+    """bubblewrap's words for everything of the host that is seen inside."""
     words = ["--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", "--symlink", "/tmp", "/dev/shm"]
     for device in DEVICES:
         words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -68,7 +105,6 @@ def _root() -> list[str]:
         *_python(),
         *_packages(),
         *_bind(PROGRAM_FOLDER / PROGRAM, Path("/torl") / PROGRAM),
-        *("--remount-ro", "/", "--chdir", "/"),
     ]
 
 
@@ -91,10 +127,6 @@ def _bind(source: Path, inside: Path) -> list[str]:
     return [*above, "--ro-bind", str(source.resolve()), str(inside)]
 
 
-def _python_inside() -> str:
-    return f"/python/bin/{_base_python().name}"
-
-
 def _base_python() -> Path:
     """The interpreter itself, also when this is a virtual environment's."""
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
@@ -104,15 +136,20 @@ def _python() -> list[str]:
     """The interpreter moved to /python, where it finds its library by itself; nothing of its site-packages."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     inside = Path("/python/lib") / stdlib.name
-    words = [*_bind(_base_python(), Path(_python_inside())), *_bind(stdlib, inside)]
+    words = [*_bind(_base_python(), Path("/python/bin") / _base_python().name), *_bind(stdlib, inside)]
     for name in ("site-packages", "dist-packages"):
         if (stdlib / name).is_dir():
             words += ["--tmpfs", str(inside / name)]
-    if sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
-        if library.exists():
-            words += [*_bind(library, Path("/python/lib") / library.name), "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
-    return words
+    library = _shared()
+    return [*words, *_bind(library, Path("/python/lib") / library.name)] if library else words
+
+
+def _shared() -> Path | None:
+    """The interpreter's own library, where it is one."""
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return None
+    library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
+    return library if library.exists() else None
 
 
 def _packages() -> list[str]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pydantic import ValidationError
+
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable, TorlError
 from torl_core.protocols import Sandbox
-from torl_core.sandbox import seccomp
+from torl_core.sandbox import gvisor, seccomp
 from torl_core.sandbox.cgroups import Caps, Groups
-from torl_core.sandbox.inside.limits import Limits
-from torl_core.sandbox.isolation import Check, check_isolation
+from torl_core.sandbox.inside.limits import Jail, Limits
+from torl_core.sandbox.isolation import Check, check_gvisor, check_isolation
 from torl_core.sandbox.pool import MAX_REPORT_BYTES, Pool
 from torl_core.sandbox.service.client import open_remote
 from torl_core.sandbox.worker import WorkerError
 
 MIB = 1 << 20
 WARM_COPY_BYTES = 128 * MIB
+GVISOR_BYTES, GVISOR_PROCESS_BYTES = 512 * MIB, 16 * MIB
+"""gVisor itself with the warm interpreter, and what it takes to run one more process."""
 
 
 async def open_sandbox(config: SandboxConfig) -> Sandbox:
@@ -33,10 +37,9 @@ async def open_sandbox(config: SandboxConfig) -> Sandbox:
 
 async def open_pool(config: SandboxConfig) -> Pool:
     """A pool of warm interpreters on this machine. Raises as `open_sandbox`."""
-    jailed = not config.dangerously_run_model_code_without_isolation
-    if jailed:
-        _refuse_without_isolation()
-    pool = Pool(config, _limits(config, jailed), _groups(config, jailed))
+    jail = _jail(config)
+    _refuse_without_isolation(jail)
+    pool = Pool(config, _limits(config, jail), _groups(config, jail))
     try:
         await pool.open()
     except WorkerError as failure:
@@ -46,6 +49,12 @@ async def open_pool(config: SandboxConfig) -> Pool:
             "see `torl doctor`",
         ) from failure
     return pool
+
+
+def _jail(config: SandboxConfig) -> Jail:
+    if config.dangerously_run_model_code_without_isolation:
+        return "none"
+    return "gvisor" if config.backend == "gvisor" else "bubblewrap"
 
 
 def check_worker() -> Check:
@@ -69,27 +78,57 @@ def check_worker() -> Check:
     return Check("a worker", detail.startswith("ok") and " 42;" in detail, detail, remedy)
 
 
-def _refuse_without_isolation() -> None:
-    for check in check_isolation():
+def check_service(url: str) -> Check:
+    """Run one snippet on the service at `url`, with the token of the environment."""
+    name, remedy = f"service {url}", "start `torl sandbox serve` there, and give both sides the same TORL_SANDBOX_TOKEN"
+
+    async def attempt() -> str:
+        sandbox = await open_remote(SandboxConfig(backend="remote", urls=(url,), max_retries=0))
+        try:
+            begin = time.monotonic()
+            call = await sandbox.execute("print(6 * 7)")
+        finally:
+            await sandbox.close()
+        return f"{call.status}: {call.stdout.strip()} after {time.monotonic() - begin:.3f} s"
+
+    try:
+        detail = asyncio.run(attempt())
+    except TorlError as error:
+        return Check(name, False, error.what, remedy)
+    except ValidationError:
+        return Check(name, False, "not the address of a service", "give http://host:port or https://host:port")
+    return Check(name, detail.startswith("ok: 42 "), detail, remedy)
+
+
+def _refuse_without_isolation(jail: Jail) -> None:
+    for check in {"none": tuple, "bubblewrap": check_isolation, "gvisor": check_gvisor}[jail]():
         if check.required and not check.ok:
             raise SandboxCannotIsolate(
                 f"{check.name}: {check.detail}", "Model-written code runs isolated or not at all", check.remedy
             )
 
 
-def _groups(config: SandboxConfig, jailed: bool) -> Groups:
-    """Memory beyond one process's own limit: its /tmp, and what it copies of the warm interpreter."""
+def _groups(config: SandboxConfig, jail: Jail) -> Groups:
+    """One per slot; in gVisor one per worker, whose slots are one process to this machine.
+
+    Memory beyond one process's own limit: its /tmp, and what it copies of the warm interpreter.
+    """
     memory_bytes = (config.memory_mib + config.tmp_mib) * MIB + WARM_COPY_BYTES
+    if jail == "gvisor":
+        slots = config.slots_per_worker
+        own_bytes = GVISOR_BYTES + config.max_processes * GVISOR_PROCESS_BYTES
+        caps = Caps(slots * memory_bytes + own_bytes, gvisor.host_tasks(slots * (config.max_processes + 1)))
+        return Groups(caps, config.workers)
     caps = Caps(memory_bytes, config.max_processes + 1)
-    return Groups(caps, config.workers * config.slots_per_worker, None if jailed else [])
+    return Groups(caps, config.workers * config.slots_per_worker, None if jail == "bubblewrap" else [])
 
 
-def _limits(config: SandboxConfig, jailed: bool) -> Limits:
+def _limits(config: SandboxConfig, jail: Jail) -> Limits:
     return Limits(
-        jailed=jailed,
+        jail=jail,
         memory_bytes=config.memory_mib * MIB,
         max_processes=config.max_processes + 1,  # the slot itself counts as one
         tmp_bytes=config.tmp_mib * MIB,
         max_report_bytes=min(MAX_REPORT_BYTES, config.max_output_bytes // 2),
-        seccomp=seccomp.filter_program().hex() if jailed else "",
+        seccomp=seccomp.filter_program().hex() if jail != "none" else "",
     )

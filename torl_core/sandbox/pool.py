@@ -55,6 +55,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
         self._idle: list[Slot] = []
+        self._suspects: set[Call] = set()
         self._slots: set[Slot] = set()
         self._workers: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,9 +126,25 @@ class Pool:
 
     def _dispatch(self) -> None:
         while self._idle and self._queue:
-            call = self._queue.popleft()
-            if not call.future.done():
-                self._run(self._idle.pop(), call)
+            if self._queue[0].future.done():
+                self._queue.popleft()
+                continue
+            slot = self._free_slot(self._queue[0])
+            if slot is None:
+                return
+            self._run(slot, self._queue.popleft())
+
+    def _free_slot(self, call: Call) -> Slot | None:
+        """A call that lost its slot has a worker to itself the next time: a snippet that ends its worker then ends
+        nobody else's call with it, and nobody else's retries are used up."""
+        self._suspects = {suspect for suspect in self._suspects if not suspect.future.done()}
+        if not self._suspects:
+            return self._idle.pop()
+        for index, slot in enumerate(self._idle):
+            beside = {other.call for other in slot.worker.slots if other.call is not None}
+            if not (beside if call in self._suspects else beside & self._suspects):
+                return self._idle.pop(index)
+        return None
 
     def _run(self, slot: Slot, call: Call) -> None:
         call.attempts += 1
@@ -163,7 +180,7 @@ class Pool:
         slot.call = slot.files = None
         try:
             if outcome.ending == NOT_STARTED:
-                self._on_not_started(call, files.read(files.stderr)[0])
+                self._on_not_started(call, files.read(files.stderr, outcome.stderr_bytes)[0])
             elif not call.future.done() and outcome.ending != CANCELLED:
                 self._counts["executed"] += 1
                 call.future.set_result(tool_call(call, files, outcome, self._limits.jailed))
@@ -189,6 +206,7 @@ class Pool:
             call.future.set_result(_crash(call))
             return
         self._counts["retried"] += 1
+        self._suspects.add(call)
         self._queue.appendleft(call)
 
     def _fail(self, calls: list[Call], what: str, remedy: str) -> None:

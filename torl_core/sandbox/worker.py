@@ -6,6 +6,7 @@ import array
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import select
@@ -13,11 +14,12 @@ import signal
 import socket
 import struct
 import subprocess
+from collections.abc import Iterator
 
-from torl_core.sandbox import jail
+from torl_core.sandbox import gvisor, jail
 from torl_core.sandbox.call import Call, Files, Outcome
 from torl_core.sandbox.cgroups import Groups
-from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Limits
+from torl_core.sandbox.inside.limits import CANCEL, JOB, NEW_SLOT, OUTCOME, Jail, Limits
 from torl_core.sandbox.inside.slot import READY
 
 START_TIMEOUT_S = 60.0
@@ -54,6 +56,11 @@ class Slot:
             self.sock.send(CANCEL)
 
     def kill(self) -> None:
+        """The slot and all it runs. In gVisor its process is nobody else's to kill: it ends when its channel does."""
+        if self.worker.jail == "gvisor":
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
@@ -83,40 +90,40 @@ class Slot:
 class Worker:
     """A warm interpreter: the bubblewrap process, its channel and its slots."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: int, groups: Groups) -> None:
-        self.process, self.channel, self._log, self.groups = process, channel, log, groups
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, log: int, jail: Jail, groups: Groups
+    ) -> None:
+        self.process, self.channel, self._log, self.jail, self.groups = process, channel, log, jail, groups
+        self.group: str | None = None
         self.slots: set[Slot] = set()
         self.alive = True
+        self._last_words = ""
 
     @staticmethod
     async def start(limits: Limits, groups: Groups) -> Worker:
         """Raises WorkerError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.memfd_create("worker-log", os.MFD_CLOEXEC)
-        with theirs:
-            words, environment = jail.command(theirs.fileno(), limits.jailed)
-            try:
-                process = subprocess.Popen(
-                    words,
-                    env=environment,
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd="/",
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                os.close(log)
-                raise WorkerError(f"{words[0]}: {error.strerror}") from error
-        worker = Worker(process, ours, log, groups)
+        fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
+        try:
+            with theirs, _launch(theirs.fileno(), limits.jail) as launch:
+                worker = Worker(_spawn(launch, log), ours, log, limits.jail, groups)
+                await worker._enter_group()
+        except OSError as error:
+            ours.close()
+            os.close(log)
+            raise WorkerError(str(error)) from error
         try:
             await worker._greet(limits)
         except BaseException:
             await worker.close()
             raise
         return worker
+
+    async def _enter_group(self) -> None:
+        """In gVisor all slots are one process of the host's, so the worker as a whole is bounded."""
+        if self.jail == "gvisor":
+            self.group = await asyncio.to_thread(self.groups.enter, self.process.pid)
 
     async def _greet(self, limits: Limits) -> None:
         self.channel.setblocking(False)
@@ -145,7 +152,8 @@ class Worker:
                 raise WorkerError(message.decode() or self.log() or "the slot ended while starting")
             pid = CREDENTIALS.unpack(ancillary[0][2])[0]
             slot.pidfd = os.pidfd_open(pid)
-            slot.group = await asyncio.to_thread(self.groups.enter, pid)  # the kernel takes its time to move a process
+            if self.jail != "gvisor":  # the kernel takes its time to move a process
+                slot.group = await asyncio.to_thread(self.groups.enter, pid)
         except BaseException:
             slot.close()
             raise
@@ -155,6 +163,8 @@ class Worker:
 
     def log(self) -> str:
         """The last of what the process said."""
+        if self._log < 0:
+            return self._last_words
         size = os.fstat(self._log).st_size
         return os.pread(self._log, 4000, max(0, size - 4000)).decode(errors="replace").strip()
 
@@ -166,7 +176,12 @@ class Worker:
         await asyncio.shield(asyncio.to_thread(self._bury, [slot.pidfd for slot in slots]))
         for slot in slots:
             slot.close()
+        if self.group is not None:
+            self.groups.leave(self.group)
+            self.group = None
+        self._last_words = self.log()
         os.close(self._log)
+        self._log = -1
 
     def _bury(self, pidfds: list[int]) -> None:
         try:
@@ -178,6 +193,29 @@ class Worker:
             end = select.poll()
             end.register(pidfd, select.POLLIN)
             end.poll(BURIAL_TIMEOUT_S * 1000)
+
+
+@contextlib.contextmanager
+def _launch(fd: int, jail_: Jail) -> Iterator[jail.Launch]:
+    """How to start a warm interpreter whose channel is `fd`; what it needs of this process is closed afterwards."""
+    if jail_ == "gvisor":
+        with gvisor.launch(fd) as launch:
+            yield launch
+    else:
+        yield jail.launch(fd) if jail_ == "bubblewrap" else jail.launch_unjailed(fd)
+
+
+def _spawn(launch: jail.Launch, log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        launch.words,
+        env=launch.environment,
+        pass_fds=launch.fds,
+        stdin=launch.stdin,
+        stdout=log,
+        stderr=log,
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 async def _readable(sock: socket.socket) -> None:

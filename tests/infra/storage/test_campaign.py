@@ -3,9 +3,9 @@ import dataclasses
 import pyarrow as pa
 import pytest
 
-from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, campaigns, get_table, versions
+from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store, campaigns, get_table, versions
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError, StoreError
+from torl_core.errors import ConfigError, DamagedError, StoreError
 from torl_core.types import Policy
 
 BASE = Policy(0, "/models/base", "b" * 64)
@@ -71,11 +71,26 @@ def test_checkpoint_is_a_policy_folder_beside_its_optimizer(campaign, tmp_path):
     for part in ("policy", "optimizer"):
         (tmp_path / "out" / part).mkdir(parents=True)
         (tmp_path / "out" / part / "w.bin").write_bytes(part.encode())
-    policy, optimizer = campaign.put_checkpoint(7, tmp_path / "out", BASE.digest)
+    policy, optimizer = campaign.stage_checkpoint(7, tmp_path / "out", BASE.digest)
     assert (policy.version, policy.weights_uri, policy.parent) == (7, "checkpoints/demo/step=000007/policy", "b" * 64)
     assert optimizer.key == "checkpoints/demo/step=000007/optimizer"
     assert (campaign.store.fetch_folder(policy.weights_uri, policy.digest) / "w.bin").read_bytes() == b"policy"
     assert (campaign.store.fetch_folder(optimizer.key, optimizer.digest) / "w.bin").read_bytes() == b"optimizer"
+    campaign.upload_checkpoint(policy, optimizer)
+    elsewhere = Store(campaign.store.fs, campaign.store.root, campaign.store.uri, tmp_path / "another cache")
+    CampaignStore(elsewhere, "demo").verify_checkpoint(policy, optimizer)
+
+
+def test_a_checkpoint_lost_before_its_upload_is_said_to_be(campaign, tmp_path):
+    for part in ("policy", "optimizer"):
+        (tmp_path / "out" / part).mkdir(parents=True)
+        (tmp_path / "out" / part / "w.bin").write_bytes(part.encode())
+    policy, optimizer = campaign.stage_checkpoint(7, tmp_path / "out", BASE.digest)
+    elsewhere = Store(campaign.store.fs, campaign.store.root, campaign.store.uri, tmp_path / "another cache")
+    if campaign.store.is_local:
+        campaign.store.delete("checkpoints")
+    with pytest.raises(DamagedError, match="checkpoints/demo/step=000007/policy: it is not there"):
+        CampaignStore(elsewhere, "demo").verify_checkpoint(policy, optimizer)
 
 
 def test_evaluations_are_committed_by_benchmark_and_temperature(campaign):

@@ -1,11 +1,14 @@
 import hashlib
+import os
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
 
 from infra.storage import Store
+from infra.storage.cache import FolderCache
 from infra.storage.digests import digest_folder
 from torl_core.errors import StoreError
 
@@ -121,6 +124,36 @@ def test_damaged_cache_entry_is_fetched_again(tmp_path):
     cached = store.fetch_folder("p", digest)
     (cached / "config.json").write_bytes(b"damaged")
     assert (store.fetch_folder("p", digest) / "config.json").read_bytes() == b"{}"
+
+
+def test_a_damaged_object_is_put_aside_and_kept(store, tmp_path):
+    store.write("t/x.bin", b"damaged")
+    store.put_folder(make_folder(tmp_path / "m", MODEL), "p")
+    for key in ("t/x.bin", "p"):
+        aside = store.quarantine(key)
+        assert aside.startswith("quarantine/")
+        assert aside.endswith(f"/{key}")
+    assert store.list("t") == store.list("p") == []
+    assert sorted(key.split("/", 2)[2] for key in store.list("quarantine")) == [
+        "p/config.json", "p/model.safetensors", "p/nested/vocab.txt", "t/x.bin"]  # fmt: skip
+    assert store.quarantine("t/x.bin") is None
+
+
+def test_the_cache_evicts_the_longest_unused_but_nothing_in_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORL_CACHE_GIB", str(2500 / 2**30))
+    cache = FolderCache(tmp_path / "cache")
+
+    def add(name: str, unused_s: float) -> str:
+        folder = make_folder(tmp_path / name, {"w": name.encode() * 1000})
+        digest = digest_folder(folder)
+        cache.add(folder, digest)
+        os.utime(cache.root / digest, (time.time() - unused_s,) * 2)
+        return digest
+
+    first, second, third = add("a", 9000), add("b", 8000), add("c", 10)
+    assert [cache.holds(digest) for digest in (first, second, third)] == [False, True, True]
+    fourth, fifth = add("d", 5), add("e", 0)
+    assert [cache.holds(digest) for digest in (second, third, fourth, fifth)] == [False, True, True, True]
 
 
 def test_scratch_is_removed_and_moves_without_a_copy(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from torl_core.config import SandboxConfig
-from torl_core.sandbox import open_sandbox
+from torl_core.sandbox import check_gvisor, open_sandbox
 from torl_core.types import ToolCall
 
 JAILED = SandboxConfig(workers=1, slots_per_worker=2, timeout_s=10.0, memory_mib=256, max_processes=32, tmp_mib=16)
@@ -74,11 +74,23 @@ def service_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session", params=["jailed", "unjailed", "remote"])
+@pytest.fixture(scope="session")
+def gvisor() -> Iterator[Bench]:
+    for check in check_gvisor():
+        if not check.ok:
+            pytest.skip(f"{check.name}: {check.detail}")
+    yield from opened(JAILED.model_copy(update={"backend": "gvisor"}))
+
+
+@pytest.fixture(
+    scope="session", params=["jailed", "unjailed", "remote", pytest.param("gvisor", marks=pytest.mark.slow)]
+)
 def any_backend(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Every backend of the Sandbox protocol; another one joins by adding its config here."""
     if request.param == "remote":
         url = request.getfixturevalue("service_url")
         yield from opened(SandboxConfig(backend="remote", urls=(url,), timeout_s=10.0))
+    elif request.param == "gvisor":
+        yield request.getfixturevalue("gvisor")
     else:
         yield from opened(JAILED if request.param == "jailed" else UNJAILED)

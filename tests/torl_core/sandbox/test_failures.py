@@ -96,7 +96,7 @@ def test_a_snippet_that_takes_its_worker_along_every_time_is_a_crash():
 def test_when_no_worker_starts_any_more_calls_are_unavailable(monkeypatch):
     async def work():
         pool = await open_pool(SMALL)
-        monkeypatch.setattr(jail, "_bwrap", lambda: "/nonexistent/bwrap")
+        monkeypatch.setattr(jail, "bubblewrap", lambda: "/nonexistent/bwrap")
         (worker,) = pool._workers
         worker.process.kill()
         with pytest.raises(SandboxUnavailable, match="No sandbox worker starts"):

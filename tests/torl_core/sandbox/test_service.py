@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import signal
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -78,6 +80,32 @@ def test_a_traceback_with_stdin_shows_the_code_alone(service_url):
     assert len(lines) <= 5
 
 
+ALLOCATE = "x = bytearray({} << 20)\nprint(len(x) >> 20)"
+
+
+@pytest.mark.parametrize(
+    ("limit", "mib", "printed"),
+    [
+        (-1, 200, "200\n"),
+        (64, 32, "32\n"),
+        (64, 200, ""),  # under the service's own 256 MiB, over what is asked for
+        (4096, 200, "200\n"),
+        (4096, 400, ""),  # nobody raises the service's own
+    ],
+)
+def test_a_memory_limit_lowers_the_services_own(service_url, limit, mib, printed):
+    answer = post(service_url, code=ALLOCATE.format(mib), memory_limit_MB=limit).json()
+    result = answer["run_result"]
+    assert (result["stdout"], answer["torl"]["status"]) == (printed, "ok" if printed else "memory")
+    assert result["stderr"].endswith("" if printed else "MemoryError\n")
+
+
+def test_a_snippet_cannot_raise_the_memory_limit_it_was_given(service_url):
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))\n" + ALLOCATE.format(200)
+    answer = post(service_url, code=code, memory_limit_MB=64).json()
+    assert answer["run_result"]["stderr"].endswith("ValueError: not allowed to raise maximum limit\n")
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -125,6 +153,8 @@ def test_a_full_queue_is_429_and_metrics_count_it_and_sigterm_drains():
                 busy = await client.post("/run_code", json=body)
                 counted = (await client.get("/metrics")).text
                 process.send_signal(signal.SIGTERM)
+                while await _accepts(url):
+                    assert not slow.done()
                 return busy, counted, await slow
 
         busy, counted, slow = asyncio.run(work())
@@ -132,6 +162,34 @@ def test_a_full_queue_is_429_and_metrics_count_it_and_sigterm_drains():
         assert 'torl_sandbox_refused_total{reason="busy"} 1.0' in counted
         assert slow.json()["run_result"]["stdout"] == "done\n"
         assert process.wait(30) == 0
+
+
+async def _accepts(url):
+    """Whether another call, on a connection of its own, is taken."""
+    try:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
+            await client.get("/v1/ping")
+    except httpx.TransportError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_no_call_is_lost_when_one_of_two_services_is_ended(service_url):
+    async def work(process, url):
+        sandbox = await open_sandbox(SandboxConfig(backend="remote", urls=(url, service_url)))
+        code = "import time\ntime.sleep(0.1)\nprint({})"
+        calls = [asyncio.create_task(sandbox.execute(code.format(i))) for i in range(40)]
+        try:
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            process.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*calls)
+        finally:
+            await sandbox.close()
+
+    with service("--slots-per-worker", "2") as (process, url):
+        calls = asyncio.run(work(process, url))
+    assert [(call.status, call.stdout) for call in calls] == [("ok", f"{i}\n") for i in range(40)]
 
 
 def test_beyond_loopback_a_token_is_required():
@@ -162,16 +220,69 @@ class _Failing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def failing(request):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Failing)
-    server.script, server.asked = request.param, 0
+class _Relay(_Failing):
+    """Hands every call on to the server's `target`, but keeps it while the server's gate is closed."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked += 1
+        self.server.gate.wait(60)
+        request = urllib.request.Request(f"{self.server.target}/run_code", body)
+        with urllib.request.urlopen(request, timeout=30) as reply, contextlib.suppress(ConnectionError):
+            self._say(reply.status, reply.read())  # refused where the asker has had an answer from elsewhere
+
+
+@contextlib.contextmanager
+def _serving(handler):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.asked, server.gate = 0, threading.Event()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.gate.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_call_at_an_address_that_became_slow_is_answered_by_another(service_url):
+    """First both are quick, so that the client knows what is usual; then one of them answers nobody any more."""
+
+    async def work(relay, urls):
+        sandbox = await open_sandbox(SandboxConfig(backend="remote", urls=urls))
+        few_at_once = asyncio.Semaphore(4)
+
+        async def printed(i):
+            async with few_at_once:
+                return (await sandbox.execute(f"print({i})")).stdout
+
+        try:
+            before = await asyncio.gather(*(printed(i) for i in range(48)))
+            asked = relay.asked
+            relay.gate.clear()
+            async with asyncio.timeout(45):
+                after = await asyncio.gather(*(printed(i) for i in range(8)))
+            return before, asked, after
+        finally:
+            await sandbox.close()
+
+    with _serving(_Relay) as (relay, url):
+        relay.target = service_url
+        relay.gate.set()
+        before, asked, after = asyncio.run(work(relay, (url, service_url)))
+        assert 0 < asked < 48
+        assert relay.asked > asked
+    assert before == [f"{i}\n" for i in range(48)]
+    assert after == before[:8]
+
+
+@pytest.fixture
+def failing(request):
+    with _serving(_Failing) as (server, _):
+        server.script = request.param
+        yield server
 
 
 ERRORS = [

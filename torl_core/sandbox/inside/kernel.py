@@ -11,10 +11,12 @@ import os
 import signal
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 1 << 14, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 1 << 12, 1 << 14, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 22, 23, 24
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 8, 22, 23, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+CAP_SYS_ADMIN = 21
+SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 SECCOMP_MODE_FILTER = 2
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 ADDR_NO_RANDOMIZE, PERSONALITY_QUERY = 0x0040000, 0xFFFFFFFF
@@ -66,6 +68,10 @@ def mount_tmpfs(path: str, options: str, flags: int = 0) -> None:
     _call("mount", b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | flags, options.encode())
 
 
+def bind(source: str, target: str) -> None:
+    _call("mount", source.encode(), target.encode(), b"none", MS_BIND, b"")
+
+
 def make_mounts_private() -> None:
     _call("mount", b"none", b"/", b"none", MS_REC | MS_PRIVATE, b"")
 
@@ -87,12 +93,25 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 _VERSION_3 = ctypes.pointer(_CapabilityHeader(0x20080522, 0))
-_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
+_Capabilities = ctypes.c_uint32 * 6
+_NO_CAPABILITIES = _Capabilities()
 
 
 def drop_capabilities() -> None:
     if _libc.capset(_VERSION_3, _NO_CAPABILITIES):
         raise OSError(ctypes.get_errno(), "capset")
+
+
+def keep_only_capability(number: int) -> None:
+    if _libc.capset(_VERSION_3, _Capabilities(1 << number, 1 << number)):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def child_signals() -> int:
+    """A descriptor that is readable when a child has ended. SIGCHLD stays blocked, in forked processes too."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    only = ctypes.create_string_buffer((1 << signal.SIGCHLD - 1).to_bytes(128, "little"), 128)
+    return _call("signalfd", -1, only, SFD_NONBLOCK | SFD_CLOEXEC)
 
 
 class _Program(ctypes.Structure):

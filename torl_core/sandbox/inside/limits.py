@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Literal
+
+Jail = Literal["bubblewrap", "gvisor", "none"]
 
 JOB = struct.Struct("<dQ")
 """timeout_s, code_bytes. With it travel three descriptors: code, stdout and stderr, the latter two sealed to a size."""
 
-OUTCOME = struct.Struct("<BiddQ")
-"""ending, wait status, wall_s, cpu_s, peak_memory_bytes."""
+OUTCOME = struct.Struct("<BiddQQQ")
+"""ending, wait status, wall_s, cpu_s, peak_memory_bytes, bytes of stdout and of stderr (where their offsets stand)."""
 
 ENDED, TIMED_OUT, CANCELLED, NOT_STARTED = range(4)
 """Endings. NOT_STARTED: the jail could not be completed, so the snippet never ran; that is the sandbox's failure."""
@@ -22,10 +25,14 @@ NEW_SLOT = b"slot"
 class Limits:
     """`memory_bytes` is what a snippet may map beyond what the warm interpreter already had mapped."""
 
-    jailed: bool
+    jail: Jail
     memory_bytes: int
     max_processes: int
     tmp_bytes: int
     max_report_bytes: int
     seccomp: str
     """The filter program in hex; empty for none."""
+
+    @property
+    def jailed(self) -> bool:
+        return self.jail != "none"

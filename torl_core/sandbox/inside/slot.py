@@ -16,38 +16,56 @@ import signal
 import socket
 import tempfile
 import time
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from torl_core.sandbox.inside import kernel, snippet
 from torl_core.sandbox.inside.limits import CANCELLED, ENDED, JOB, NOT_STARTED, OUTCOME, TIMED_OUT, Limits
 
 READY = b"ready"
 UNPRIVILEGED_ID = 65534
-NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
+NAMESPACES = {
+    "bubblewrap": kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC,
+    "gvisor": kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC,
+}
 TMP_INODES = 16384
+USER_IDS = 4096
+ROOT = "/tmp/{}"
+"""Of a slot in gVisor, by number."""
 OPEN_FILES = 256
 MEMORY_FOR_REPORT_BYTES = 32 << 20
 
 
-def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
-    """Fork a slot that serves `channel`, in namespaces of its own where it is jailed."""
-    pid = kernel.fork_into(NAMESPACES) if limits.jailed else kernel.fork()
+def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, number: int) -> int:
+    """Fork a slot that serves `channel`, in namespaces of its own where it is jailed: the worker's `number`-th. Returns
+    its process."""
+    pid = kernel.fork_into(NAMESPACES[limits.jail]) if limits.jailed else kernel.fork()
     if pid == 0:
-        _serve(channel, limits, filter_)
+        _serve(channel, limits, filter_, number)
+    return pid
 
 
-def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> NoReturn:
+def clear(number: int, pid: int) -> bool:
+    """Whether a slot in gVisor has ended; then its mounts are removed, which go with its namespace elsewhere."""
+    if os.path.exists(f"/proc/{pid}"):
+        return False
+    kernel.detach(ROOT.format(number))
+    os.rmdir(ROOT.format(number))
+    return True
+
+
+def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, number: int) -> NoReturn:
     """Until the pool closes the channel. Whatever fails here ends the slot; the pool replaces it."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        place: _Jail | _Folder = _Jail(limits) if limits.jailed else _Folder()
+        place = _place(limits, number)
+        watch = _Watch(channel)
         _limit_what_snippets_inherit(limits)
         interpreter = snippet.Interpreter(limits, filter_)
         started = mmap.mmap(-1, mmap.PAGESIZE)
         place.refresh()
         channel.send(READY)
-        while _serve_one(channel, interpreter, started, place):
+        while _serve_one(channel, interpreter, started, place, watch):
             place.refresh()
         place.leave()
         status = 0
@@ -71,7 +89,7 @@ def _limit_what_snippets_inherit(limits: Limits) -> None:
 
 
 def _serve_one(
-    channel: socket.socket, interpreter: snippet.Interpreter, started: mmap.mmap, place: _Jail | _Folder
+    channel: socket.socket, interpreter: snippet.Interpreter, started: mmap.mmap, place: Place, watch: _Watch
 ) -> bool:
     message, fds, _, _ = socket.recv_fds(channel, JOB.size, 3)
     if len(message) != JOB.size:
@@ -82,32 +100,62 @@ def _serve_one(
     pid = kernel.fork()
     if pid == 0:
         interpreter.run(fds, code_bytes, started)
-    for fd in fds:
-        os.close(fd)
-    ending, alive = _watch(pid, channel, timeout_s)
-    _, status, usage = os.wait4(pid, 0)
+    ending, alive, status, usage = watch.until_end(pid, timeout_s)
     wall_s = time.monotonic() - begin
     place.end_stragglers()
+    written = [os.lseek(fd, 0, os.SEEK_CUR) for fd in fds[1:]]
+    for fd in fds:
+        os.close(fd)
     if ending == ENDED and not started[0]:
         ending = NOT_STARTED
     cpu_s = usage.ru_utime + usage.ru_stime
     if alive:
-        channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024))
+        channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024, *written))
     return alive
 
 
-def _watch(pid: int, channel: socket.socket, timeout_s: float) -> tuple[int, bool]:
-    """Wait for the snippet's end, its time limit or the pool's word. Returns the ending and whether the pool lives."""
-    handle = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    poll.register(channel, select.POLLIN)
-    ready = dict(poll.poll(timeout_s * 1000))
-    os.close(handle)
-    if ready.get(handle):
-        return ENDED, True
-    os.kill(pid, signal.SIGKILL)
-    return (CANCELLED, channel.recv(64) != b"") if ready else (TIMED_OUT, True)
+class _Watch:
+    """Waits for a snippet's end, its time limit or the pool's word. By SIGCHLD, because gVisor has no pidfd."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel, self._ended = channel, kernel.child_signals()
+        self._poll = select.poll()
+        self._poll.register(self._ended, select.POLLIN)
+        self._poll.register(channel, select.POLLIN)
+
+    def until_end(self, pid: int, timeout_s: float) -> tuple[int, bool, int, resource.struct_rusage]:
+        """Returns the ending, whether the pool lives, wait status and usage."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            ready = dict(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if self._ended not in ready:
+                break
+            os.read(self._ended, 4096)
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:  # else it was an adopted orphan's end
+                return ENDED, True, status, usage
+        os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+        alive = not ready or self._channel.recv(64) != b""
+        return (CANCELLED if ready else TIMED_OUT), alive, status, usage
+
+
+class Place(Protocol):
+    """Where a slot's snippets run."""
+
+    def refresh(self) -> None:
+        """Before the first snippet and after each."""
+        ...
+
+    def end_stragglers(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+def _place(limits: Limits, number: int) -> Place:
+    if limits.jail == "gvisor":
+        return _GvisorJail(limits, number)
+    return _Jail(limits) if limits.jailed else _Folder()
 
 
 class _Jail:
@@ -147,6 +195,48 @@ class _Jail:
 
     def leave(self) -> None:
         """Nothing to do: the namespaces end with the slot."""
+
+
+class _GvisorJail:
+    """Within gVisor, whose mount and user namespaces do not part anything: a root directory and a user id per slot."""
+
+    def __init__(self, limits: Limits, number: int) -> None:
+        root = ROOT.format(number)
+        os.mkdir(root)
+        kernel.bind("/", root)
+        kernel.bind("/dev", f"{root}/dev")
+        for folder in ("proc", "run"):  # which are there for gVisor
+            kernel.mount_tmpfs(f"{root}/{folder}", "size=4k,mode=0555", kernel.MS_RDONLY)
+        os.chroot(root)
+        kernel.drop_bounding_set()
+        self._become(UNPRIVILEGED_ID - number % USER_IDS)
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        self._tmp = f"size={limits.tmp_bytes},mode=0700,uid={os.getuid()},gid={os.getgid()}"
+        self._mounted = False
+
+    def _become(self, id_: int) -> None:
+        """Keeping the right to mount /tmp, which the snippet drops."""
+        kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+        os.setgroups([])
+        os.setresgid(id_, id_, id_)
+        os.setresuid(id_, id_, id_)
+        kernel.keep_only_capability(kernel.CAP_SYS_ADMIN)
+
+    def refresh(self) -> None:
+        """A new /tmp, and a new PID namespace for the next fork."""
+        if self._mounted:
+            os.chdir("/")
+            kernel.detach("/tmp")
+        kernel.mount_tmpfs("/tmp", self._tmp)
+        kernel.unshare(kernel.CLONE_NEWPID)
+        os.chdir("/tmp")
+        self._mounted = True
+
+    def end_stragglers(self) -> None:
+        """Nothing to do: they were in the PID namespace that ended with the snippet."""
+
+    def leave(self) -> None:
+        kernel.detach("/tmp")
 
 
 class _Folder:

@@ -73,6 +73,7 @@ class Interpreter:
         code, out, err = fds
         try:
             os.setsid()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             source = os.pread(code, code_bytes, 0)
             os.dup2(out, STDOUT)
             os.dup2(err, STDERR)

@@ -1,15 +1,18 @@
 """The warm interpreter. It imports what snippets use, then forks a slot whenever the pool asks for one.
 
-Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAILED)"`, FD being its channel to the
-pool. It depends on the standard library, numpy and sympy alone: in the jail there is nothing else.
+Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAIL)"`, FD being its channel to the
+pool and JAIL one of `limits.Jail`. It depends on the standard library, numpy and sympy alone: in the jail there is
+nothing else.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -20,7 +23,7 @@ import traceback
 from types import ModuleType
 
 from torl_core.sandbox.inside import kernel, slot
-from torl_core.sandbox.inside.limits import Limits
+from torl_core.sandbox.inside.limits import Jail, Limits
 
 SEED = 0
 FIXED_ADDRESSES = "TORL_FIXED_ADDRESSES"
@@ -50,10 +53,12 @@ except ZeroDivisionError: traceback.format_exc()
 """Run once, so that snippets find sympy's caches filled and lazily imported modules loaded."""
 
 
-def main(fd: int, jailed: bool) -> None:
-    if jailed and os.getuid() == 0:
+def main(fd: int, jail: Jail) -> None:
+    if jail == "bubblewrap" and os.getuid() == 0:
         _drop_root()
-    if os.environ.pop(FIXED_ADDRESSES, None) is None:
+    if jail == "gvisor":
+        fd = _prepare_gvisor(fd)
+    elif os.environ.pop(FIXED_ADDRESSES, None) is None:
         kernel.disable_address_randomisation()
         os.environ[FIXED_ADDRESSES] = "1"
         os.execv(sys.executable, sys.orig_argv)
@@ -65,6 +70,19 @@ def main(fd: int, jailed: bool) -> None:
     filter_ = kernel.Filter(bytes.fromhex(limits.seccomp)) if limits.seccomp else None
     channel.send(slot.READY)
     _serve(channel, limits, filter_)
+
+
+def _prepare_gvisor(fd: int) -> int:
+    """Make /dev what it is in the other jail. Returns the channel, moved away from standard input, which alone of all
+    descriptors gVisor hands in."""
+    channel = os.dup(fd)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), fd)
+    os.rmdir("/dev/shm")
+    os.symlink("/tmp", "/dev/shm")
+    for needless in ("/dev/fuse", "/dev/net/tun", "/dev/tty"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(needless)
+    return channel
 
 
 def _drop_root() -> None:
@@ -117,9 +135,12 @@ def _fix_random_states() -> None:
 def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
     """One slot per descriptor received, until the pool closes the channel."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # slots need no burial
-    while True:
+    slots: dict[int, int] = {}
+    for number in itertools.count():
         message, fds, _, _ = socket.recv_fds(channel, 64, 1)
         if not message:
             return
         with socket.socket(fileno=fds[0]) as theirs:
-            slot.start(theirs, limits, filter_)
+            slots[number] = slot.start(theirs, limits, filter_, number)
+        if limits.jail == "gvisor":
+            slots = {number: pid for number, pid in slots.items() if not slot.clear(number, pid)}

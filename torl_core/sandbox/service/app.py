@@ -31,10 +31,12 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Service:
-    """Handlers and their counters. At most `capacity` calls are held; one more is told to come back."""
+    """Handlers and their counters. At most `capacity` calls are held; one more is told to come back. `memory_mib` is
+    what `sandbox` allows a snippet."""
 
-    def __init__(self, sandbox: Sandbox, capacity: int, token: str) -> None:
-        self._sandbox, self._capacity, self._token = sandbox, capacity, token.encode()
+    def __init__(self, sandbox: Sandbox, capacity: int, memory_mib: int, token: str) -> None:
+        self._sandbox, self._capacity, self._memory_mib = sandbox, capacity, memory_mib
+        self._token = token.encode()
         self._held = 0
         self._registry = CollectorRegistry()
         self._calls = Counter("torl_sandbox_calls", "Snippets run", ["status"], registry=self._registry)
@@ -87,7 +89,7 @@ class Service:
             return self._bad(error.errors(include_url=False, include_context=False, include_input=False))
         except (ValueError, RecursionError) as error:
             return self._bad([{"type": "json_invalid", "loc": ["body"], "msg": str(error)[:200]}])
-        code, mark = wire.program(wanted)
+        code, mark = wire.program(wanted, self._memory_mib)
         try:
             call = await self._execute(request, code, wanted.run_timeout)
         except SandboxUnavailable as error:
@@ -164,7 +166,7 @@ async def serve(config: SandboxConfig, *, host: str, port: int, token: str, max_
     sandbox = await open_sandbox(config)
     try:
         capacity = config.workers * config.slots_per_worker + max_waiting
-        app = Service(sandbox, capacity, token).app()
+        app = Service(sandbox, capacity, config.memory_mib, token).app()
         options = uvicorn.Config(
             app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=drain_s
         )

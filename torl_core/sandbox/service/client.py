@@ -176,9 +176,9 @@ async def _first_success(attempts: set[asyncio.Task[ToolCall]]) -> ToolCall:
     waiting = set(attempts)
     while True:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for attempt in done:
-            if attempt.exception() is None or not waiting:
-                return attempt.result()
+        good = [attempt for attempt in done if attempt.exception() is None]
+        if good or not waiting:
+            return (good or list(done))[0].result()
 
 
 _backoff = wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_S)

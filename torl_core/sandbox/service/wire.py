@@ -26,12 +26,15 @@ MAX_FILES = 256
 OUTPUT_LIMIT_SIGNAL = 25
 """SIGXFSZ: how the format, which has no word for it, is told that output went past its cap."""
 SIGKILL = 9
+MIB = 1 << 20
+NOTHING: dict[str, Any] = {"stdin": None, "files": {}, "fetch": [], "mark": "", "less_memory": 0}
+"""What a wrapped program is given when it is wrapped for its spelling alone."""
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 
 
 class RunCodeRequest(BaseModel):
-    """Body of POST /run_code. The service's own memory limit holds whatever `memory_limit_MB` asks for."""
+    """Body of POST /run_code. `memory_limit_MB` (MiB) can only lower the service's own limit."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -90,6 +93,10 @@ def _check_path(path: str) -> None:
 _PROGRAM = """\
 import atexit, base64, json, linecache, os, sys, tempfile, traceback
 def _prepare(given):
+    if given["less_memory"]:
+        import resource
+        soft, hard = (limit - given["less_memory"] for limit in resource.getrlimit(resource.RLIMIT_AS))
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     for path, content in given["files"].items():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "wb") as file:
@@ -120,12 +127,17 @@ def _fetch(paths, mark):
 """
 
 
-def program(request: RunCodeRequest) -> tuple[str, str]:
-    """The code to execute and the mark before fetched files in its stdout. Files and stdin are made inside the jail."""
-    if request.stdin is None and not request.files and not request.fetch_files:
+def program(request: RunCodeRequest, memory_mib: int) -> tuple[str, str]:
+    """The code to execute and the mark before fetched files in its stdout. `memory_mib` is what the sandbox allows.
+
+    Files and stdin are made inside the jail, and a lower memory limit is set there.
+    """
+    less_memory = 0 if request.memory_limit_MB < 0 else max(0, memory_mib - request.memory_limit_MB) * MIB
+    if request.stdin is None and not (request.files or request.fetch_files or less_memory):
         return request.code, ""
     mark = secrets.token_hex(16)
-    return _wrapped(request.code, request.stdin, request.files, request.fetch_files, mark), mark
+    given = {"stdin": request.stdin, "files": request.files, "fetch": request.fetch_files, "mark": mark}
+    return _wrapped(request.code, {**given, "less_memory": less_memory}), mark
 
 
 def portable(code: str) -> str:
@@ -133,16 +145,13 @@ def portable(code: str) -> str:
     try:
         code.encode()
     except UnicodeEncodeError:
-        return _wrapped(code, None, {}, [], "")
-    return _wrapped(code, None, {}, [], "") if "\0" in code else code
+        return _wrapped(code, NOTHING)
+    return _wrapped(code, NOTHING) if "\0" in code else code
 
 
-def _wrapped(code: str, stdin: str | None, files: dict[str, str | None], fetch: list[str], mark: str) -> str:
-    packed = base64.b64encode(code.encode(errors="surrogatepass")).decode()
-    given = {"code": packed, "stdin": stdin, "files": files, "fetch": fetch, "mark": mark}
-    run = (
-        f"exec(compile(_prepare(json.loads({json.dumps(given)!r})), '<snippet>', 'exec', dont_inherit=True), globals())"
-    )
+def _wrapped(code: str, given: dict[str, Any]) -> str:
+    packed = json.dumps({**given, "code": base64.b64encode(code.encode(errors="surrogatepass")).decode()})
+    run = f"exec(compile(_prepare(json.loads({packed!r})), '<snippet>', 'exec', dont_inherit=True), globals())"
     return _PROGRAM + run + "\n"
 
 

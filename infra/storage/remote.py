@@ -1,0 +1,183 @@
+"""What is particular to S3: how patient its client is, how much it holds in memory, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30
+"""Of silence on a connection, after which the request is made again."""
+
+ATTEMPTS = 4
+"""Per request, with exponential backoff and jitter (botocore's standard mode): connections, 5xx and throttling."""
+
+CALL_ATTEMPTS = 3
+"""Of a whole call around those, for answers that break off."""
+
+PART_BYTES = 16 << 20
+PARTS_AT_ONCE = 8
+"""Of all files under way together: 128 MiB in memory, whatever their size."""
+
+
+def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """(file system, root) of an address."""
+    fs, root = fsspec.core.url_to_fs(uri, **options(uri))
+    if is_s3(fs):
+        fs.retries = CALL_ATTEMPTS
+        _expect_no_leave()
+    return fs, root
+
+
+def options(uri: str) -> dict[str, Any]:
+    """Of the file system that serves `uri`. Listings are never cached: another process may be writing."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return {"use_listings_cache": False}
+    client = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+    }
+    return {"use_listings_cache": False, "config_kwargs": client}
+
+
+def _expect_no_leave() -> None:
+    """Send bodies at once. Asked with `Expect: 100-continue`, a server that then says nothing is waited for for ever:
+    aiohttp's read timeout starts with the body."""
+    from botocore.handlers import BUILTIN_HANDLERS, add_expect_header
+
+    with suppress(ValueError):  # done before
+        BUILTIN_HANDLERS.remove(("before-call.s3", add_expect_header))
+
+
+def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
+    return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def put_if_absent(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> bool:
+    """S3's conditional put; False where the object exists, or another writer is at it at the same moment."""
+    bucket, name, _ = fs.split_path(path)
+    try:
+        fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+            return False
+        raise
+    return True
+
+
+def list_objects(fs: fsspec.AbstractFileSystem, path: str, limit: int | None = None) -> dict[str, int]:
+    """{path: bytes} of the objects that begin with `path`, at most `limit`. A bucket that is gone is an error."""
+    bucket, prefix, _ = fs.split_path(path)
+    found: dict[str, int] = {}
+    more: dict[str, Any] = {"MaxKeys": limit} if limit else {}
+    while True:
+        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        found |= {f"{bucket}/{entry['Key']}": entry["Size"] for entry in page.get("Contents", ())}
+        if limit or not page.get("IsTruncated"):
+            return found
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def upload(fs: fsspec.AbstractFileSystem, files: Mapping[str, Path]) -> None:
+    """Put local files at {path: file}, large ones in parts. An object is there whole or not at all."""
+    at_once = min(2, len(files))
+    fs.put(
+        [str(file) for file in files.values()],
+        list(files),
+        batch_size=at_once,
+        chunksize=PART_BYTES,
+        max_concurrency=PARTS_AT_ONCE // at_once,
+    )
+
+
+def download(fs: fsspec.AbstractFileSystem, sizes: Mapping[str, int], files: Mapping[str, Path]) -> None:
+    """Get the objects {path: bytes} into {path: file}, part by part: a part that breaks off is fetched again alone."""
+
+    def fetch(path: str, start: int) -> None:
+        end = min(start + PART_BYTES, sizes[path])
+        data = fs.cat_file(path, start=start, end=end)
+        if len(data) != end - start:
+            raise OSError(f"{len(data)} bytes of {path} came, {end - start} were asked for")
+        with files[path].open("r+b") as file:
+            file.seek(start)
+            file.write(data)
+
+    for path, size in sizes.items():
+        with files[path].open("wb") as file:
+            file.truncate(size)
+    parts = [(path, start) for path, size in sizes.items() for start in range(0, size, PART_BYTES)]
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        for done in [pool.submit(fetch, *part) for part in parts]:
+            done.result()
+
+
+def cause_of(error: Exception, fs: fsspec.AbstractFileSystem, root: str) -> Exception:
+    """The error, or a clearer one: S3 answers HEAD requests without a reason, so it is asked with another request."""
+    if is_s3(fs) and code_of(error) in ("", "400", "403", "404"):
+        try:
+            list_objects(fs, root, limit=1)
+        except Exception as clearer:
+            return clearer
+    return error
+
+
+def code_of(error: BaseException) -> str:
+    """S3's name for an error, such as NoSuchBucket; empty where it has none."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+_BY_CODE = {
+    ("ExpiredToken", "TokenRefreshRequired", "InvalidToken"): (
+        "The credentials must still be valid",
+        "Renew the AWS credentials and give the same command again: what is stored stays",
+    ),
+    ("RequestTimeTooSkewed",): (
+        "S3 refuses requests whose clock is more than 15 minutes off",
+        "Set this machine's clock (NTP) and give the same command again",
+    ),
+    ("InvalidAccessKeyId", "SignatureDoesNotMatch"): (
+        "The credentials must be ones that the store knows",
+        "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL",
+    ),
+    ("NoSuchBucket",): ("The bucket must exist", "Create it, or correct the address or AWS_ENDPOINT_URL"),
+    ("AccessDenied", "Forbidden", "403"): (
+        "This user must be allowed to list, read, write and delete there",
+        "Extend the policy of the bucket or of the user",
+    ),
+    ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"): (
+        "The store must answer; the request was made several times",
+        "See to the store and give the same command again: what is stored stays",
+    ),
+}
+_NO_ROOM = ("There must be room on the disk", "Free space, or point the store or TORL_CACHE at another disk")
+_NO_ANSWER = _BY_CODE[("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504")]
+_OTHERWISE = (
+    "The store must be readable and writable by this user",
+    "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",
+)
+_BROKEN_CONNECTION = ("timeout", "timed out", "Could not connect", "onnection", "disconnected", "IncompleteRead")
+
+
+def rule_and_remedy(error: BaseException) -> tuple[str, str]:
+    """For an error of a file system's: what it wants, and what a person does about it."""
+    code = code_of(error)
+    for codes, answer in _BY_CODE.items():
+        if code and code in codes:
+            return answer
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _NO_ROOM
+    said = f"{type(error).__name__}: {error}"
+    return _NO_ANSWER if any(mark in said for mark in _BROKEN_CONNECTION) else _OTHERWISE
