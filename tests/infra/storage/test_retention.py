@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.storage import Store
 from infra.storage.garbage import find
 from infra.storage.listing import StepLine, lines
 from infra.storage.retention import Retention, kept
