@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.campaign import evaluate_if_due
+from flows.campaign import evaluate_due
 from infra.storage.retention import Retention
 from infra.storage.store import Store
 from tasks.step import Prepared
@@ -30,5 +30,5 @@ def test_a_benchmark_that_comes_later_is_not_run_on_policies_that_are_gone(tmp_p
     assert Retention(campaign, without).apply(2) == [1]
     ref = problems(store)
     prepared = Prepared(ref, {"toy": ref, "later": ref}, BASE)
-    assert evaluate_if_due(values, prepared, 1, campaign.manifest(1).policy_out) == [made]
+    assert evaluate_due(values, prepared, 1, campaign.manifest(1).policy_out) == [made]
     assert "step 1 is not evaluated on later: retention removed its checkpoint" in capsys.readouterr().err
