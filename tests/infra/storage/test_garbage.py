@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.storage import Store
+from infra.storage.copying import copy
+from infra.storage.copying import plan as to_copy
 from infra.storage.garbage import RESULTS, collect, find
 from infra.storage.store import REMOVED
 from infra.storage.verification import plan, verify
@@ -180,3 +182,20 @@ def test_a_killed_writer_leaves_garbage_that_goes(tmp_path):
 
 def _is_named(key, planned):
     return any(key == named.key or key.startswith(f"{named.key}/") for named in planned.objects)
+
+
+@pytest.mark.parametrize("store_uri", ["folder"], indirect=True)
+def test_what_a_fork_started_from_is_kept_verified_and_copied(store, tmp_path):
+    digests = {}
+    for part in ("policy", "optimizer"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "w.bin").write_bytes(part.encode())
+        digests[part] = store.put_folder(tmp_path / part, f"checkpoints/demo/step=000000/{part}")
+    start(store, fork={"store": "elsewhere", "step": 3, "campaign": "source", **digests})
+    assert collect(store, ANY_AGE).garbage == []
+    assert list(verify(store, plan(store))) == [None, None]
+    target = Store.open(tmp_path / "copy")
+    assert copy(to_copy(store, target), target).objects == 2
+    assert target.list("checkpoints") == store.list("checkpoints")
+    store.write("checkpoints/demo/step=000000/optimizer/w.bin", b"other")
+    assert [damage.key for damage in verify(store, plan(store)) if damage] == ["checkpoints/demo/step=000000/optimizer"]
