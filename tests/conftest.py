@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.s3 import ceph, why_not
+
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -52,6 +54,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[dict[str, str]]:
+    """A real S3 on loopback, with bucket `torl`; yields the AWS_ variables that lead there."""
+    if reason := why_not():
+        pytest.skip(f"no Ceph: {reason}")
+    with ceph() as environment:
+        yield environment
 
 
 def _wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -28,8 +28,9 @@ _AT_ONCE = 8
 _OWNER = re.compile(r"(?:campaigns|checkpoints)/([^/]+)/|(?:trajectories|evaluations|staging)/campaign=([^/]+)/")
 _KEPT = re.compile(
     r"campaigns/[^/]+/(?:config\.json|steps/\d+/(?:manifest|compacted)\.json|evaluations/\d+/[^/]+\.json|lease/\d+\.json)"
-    rf"|problems/\w+\.parquet|rejected/\w+\.jsonl|{RESULTS}/[^/]+|report\.html"
+    rf"|problems/\w+\.parquet|rejected/\w+\.jsonl|{RESULTS}/[^/]+|report\.html|quarantine/.+"
 )
+"""What was put aside as damaged is a person's to look at and to delete."""
 _CHECKPOINT = re.compile(r"(checkpoints/[^/]+/step=\d+/(?:policy|optimizer))/.+")
 _PLACE = re.compile(
     r"(?:trajectories|evaluations)/campaign=[^/]+/step=(\d+)/(?:[^/]+/)*part-\w+\.parquet"

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "Rollout under tool latency, simulated engine": ["rollout.py"],
     "Rollout under tool latency, vLLM": ["rollout.py", "--engine", "vllm"],
     "What a stored trajectory costs": ["store.py"],
+    "The store on S3": ["s3.py"],
     "The demo over five seeds, and where a step's time goes": ["demo.py"],
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from infra.s3 import BUCKET, ceph, make_bucket, why_not
+from infra.s3 import BUCKET, make_bucket
 from infra.storage import Store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,14 +21,6 @@ MOTO = ROOT / ".venv-moto"
 """moto needs a newer botocore than s3fs takes, so it lives apart from the project."""
 
 S3Server = dict[str, str]
-
-
-@pytest.fixture(scope="session")
-def ceph_server() -> Iterator[S3Server]:
-    if reason := why_not():
-        pytest.skip(f"no Ceph: {reason}")
-    with ceph() as environment:
-        yield environment
 
 
 @pytest.fixture(scope="session")
