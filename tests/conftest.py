@@ -17,6 +17,7 @@ from infra.s3 import ceph, why_not
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests share the cores with what they start
 
 BIN = Path(sys.executable).parent
 
