@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from flows.replay import replay
+from infra.analytics import query
 from infra.problems import get_problems
 from infra.storage import CampaignStore, Store, get_table
 from infra.storage.garbage import find
@@ -173,6 +174,8 @@ def test_killed_in_an_upload_to_s3_the_same_weights_come_of_it(
     for manifest in steps:
         place.verify_checkpoint(manifest.policy_out, manifest.optimizer)
     assert place.evaluation(3, "greedy", 0.0) is not None
+    counted = query(place.store, "SELECT step, count(*) AS rows FROM trajectories GROUP BY step ORDER BY step")
+    assert counted.to_pylist() == [{"step": step, "rows": 16} for step in (1, 2, 3)], "DuckDB reads the same address"
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
