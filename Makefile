@@ -9,7 +9,7 @@ demo: setup
 	$(BIN)/torl demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" -n auto

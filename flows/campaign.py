@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.artifacts import Board
 from flows.commits import Commits
-from flows.recovery import kept, restore
+from flows.recovery import kept, put_aside, remade, restore
 from infra.lineage import pin
 from infra.progress import bar, console
 from infra.resources import session
@@ -26,6 +25,7 @@ from tasks.rollout import rollout
 from tasks.step import Prepared, Rollouts, Scored, Stopwatch, Trained, kept_in
 from tasks.train import train
 from torl_core.config import CampaignConfig
+from torl_core.errors import DamagedError
 from torl_core.types import Policy
 
 
@@ -108,11 +108,16 @@ def run_step(
     if resumed:
         restore(config, store, step - 1)
     watch = Stopwatch()
-    rollouts: Rollouts = kept(store, rollout, config, step, policy, problems, check=_data_of(store, resumed))
+    rollouts: Rollouts = kept(store, rollout, config, step, policy, problems)
     waiting = Stopwatch()
     commits.settle()
     waited_s = waiting.lap()
-    scored: Scored = kept(store, reward, config, step, rollouts, check=_data_of(store, resumed))
+    try:
+        scored: Scored = kept(store, reward, config, step, rollouts, check=_data_of(store, resumed))
+    except DamagedError as damage:  # rows that an interrupted attempt had sampled
+        put_aside(store, damage)
+        rollouts = remade(store, rollout, config, step, policy, problems)
+        scored = kept(store, reward, config, step, rollouts)
     trained: Trained = kept(
         store,
         train,
@@ -128,7 +133,7 @@ def run_step(
     return trained
 
 
-def _data_of(store: CampaignStore, resumed: bool) -> Callable[[Any], object] | None:
+def _data_of(store: CampaignStore, resumed: bool) -> Callable[[Scored], object] | None:
     return (lambda made: store.store.get_object(made.data.key, made.data.digest)) if resumed else None
 
 

@@ -26,9 +26,14 @@ def kept(store: CampaignStore, step: Any, *inputs: Any, check: Callable[[T], obj
         check(result)
         return result
     except DamagedError as damage:
-        _put_aside(store, damage)
-    remade: T = task.with_options(refresh_cache=True)(*inputs)
-    return remade
+        put_aside(store, damage)
+        again: T = remade(store, step, *inputs)
+        return again
+
+
+def remade(store: CampaignStore, step: Any, *inputs: Any) -> Any:
+    """The task's result anew, whatever an earlier attempt left."""
+    return kept_in(store.store, step).with_options(refresh_cache=True)(*inputs)
 
 
 def restore(config: CampaignConfig, store: CampaignStore, step: int) -> None:
@@ -44,16 +49,15 @@ def restore(config: CampaignConfig, store: CampaignStore, step: int) -> None:
         store.verify_checkpoint(manifest.policy_out, manifest.optimizer)
         return
     except DamagedError as damage:
-        _put_aside(store, damage)
+        put_aside(store, damage)
     restore(config, store, step - 1)
     _train_again(config, store, manifest)
 
 
 def _train_again(config: CampaignConfig, store: CampaignStore, manifest: StepManifest) -> None:
     step, (policy, optimizer) = manifest.step, state_before(store, manifest)
-    task = kept_in(store.store, train).with_options(refresh_cache=True)
     scored = Scored(manifest.trajectories[0], 0.0)
-    made = task(config, step, policy, optimizer, scored, config.learning_rate(step))
+    made = remade(store, train, config, step, policy, optimizer, scored, config.learning_rate(step))
     if (made.policy.digest, made.optimizer) != (manifest.policy_out.digest, manifest.optimizer):
         raise StoreError(
             f"the checkpoint of step {step} is damaged, and training it again gave {made.policy.digest[:16]}, "
@@ -64,7 +68,8 @@ def _train_again(config: CampaignConfig, store: CampaignStore, manifest: StepMan
     store.upload_checkpoint(made.policy, made.optimizer)
 
 
-def _put_aside(store: CampaignStore, damage: DamagedError) -> None:
+def put_aside(store: CampaignStore, damage: DamagedError) -> None:
+    """Quarantine what is damaged, and say so."""
     aside = store.store.quarantine(damage.key)
     where = f"; put aside as {aside}" if aside else ""
     console.print(f"{damage.what}{where}. It is made again", style="yellow", markup=False)

@@ -103,13 +103,14 @@ def test_a_damaged_manifest_is_named_and_the_others_are_read(store, campaign):
     assert "is not JSON" in found[campaign.manifest_key(1)].what
 
 
-def test_what_retention_removed_is_not_damage(store, campaign):
+def test_what_retention_removed_is_not_damage(store, campaign, tmp_path):
+    elsewhere = Store(store.fs, store.root, store.uri, tmp_path / "another cache")
     store.delete("checkpoints/demo/step=000001/policy")
     store.write_json(f"checkpoints/demo/step=000001/policy/{REMOVED}", {"at": "now", "kept": "the last 1"})
     assert damages(store) == {}
     assert [line.checkpoint for line in lines(store) if isinstance(line, StepLine)] == ["removed", "stored"]
     with pytest.raises(StoreError, match=r"was removed by retention at now\. The campaign keeps .* the last 1;"):
-        store.fetch_folder("checkpoints/demo/step=000001/policy", campaign.manifest(1).policy_out.digest)
+        elsewhere.fetch_folder("checkpoints/demo/step=000001/policy", campaign.manifest(1).policy_out.digest)
     with pytest.raises(StoreError, match="was removed by retention"):
         store.fetch_folder(store.uri_of("checkpoints/demo/step=000001/policy"))
 
