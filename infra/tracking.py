@@ -69,7 +69,7 @@ def _open_wandb(config: CampaignConfig, folder: Path) -> _Wandb | None:
                 config=config.model_dump(mode="json"),
                 dir=str(folder),
                 mode=None if _has_key() else "offline",
-                settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+                settings=wandb.Settings(console="off", silent=True),
             )
         )
 

@@ -20,7 +20,8 @@ from torl_core.errors import StoreError
 
 ROWS = "FROM raw.step_rows"  # as the files hold them; the view over it joins, which has no order of its own
 VIEW = "FROM trajectories ORDER BY trajectory_id"
-ANY_AGE = timedelta(0)
+ANY_AGE = timedelta(seconds=-1)
+"""S3 tells when an object was written in whole seconds, and when an upload began in parts of them."""
 
 
 def sharded(store, tmp_path, shards=(3, 1, 2)):

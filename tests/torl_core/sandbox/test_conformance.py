@@ -128,7 +128,7 @@ def test_one_byte_more_than_the_cap_is_cut(any_backend):
 
 
 def test_stderr_has_its_own_cap(any_backend):
-    call = any_backend.execute("import sys\nprint('out')\nwhile True: print('e', file=sys.stderr)")
+    call = any_backend.execute("import sys\nprint('out')\nwhile True: print('e' * 100, file=sys.stderr)")
     assert (call.status, call.stdout) == ("output_limit", "out\n")
     assert call.stderr.endswith(f"[output cut at {CAP} bytes]")
 

@@ -213,10 +213,11 @@ def untouched(jailed: Bench, host: Callable[[], object]) -> Iterator[None]:
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("code", "statuses"), ENDS.values(), ids=ENDS)
 def test_it_ends(jailed, code, statuses):
+    timeout_s = 1.5 if "timeout" in statuses else 20  # what a limit stops, it stops on a slow machine as well
     begin = time.monotonic()
-    call = jailed.execute(code, timeout_s=1.5)
+    call = jailed.execute(code, timeout_s)
     assert call.status in statuses, call
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < timeout_s + 8.5
 
 
 def test_the_last_line_of_a_long_traceback_still_names_the_exception(jailed):
