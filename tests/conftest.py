@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.s3 import ceph, why_not
 
@@ -18,6 +19,10 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests share the cores with what they start
+
+# How long an example may take says more about the machine than about the code.
+settings.register_profile("torl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("torl")
 
 BIN = Path(sys.executable).parent
 

@@ -7,18 +7,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra.storage.digests import digest_folder, files_of
+from infra.storage.local import TEMPORARY
 
 LIMIT_GIB = 100
 """Of folders kept; $TORL_CACHE_GIB overrides it."""
 
 IN_USE_S = 3600.0
 """A folder used this recently may still be read by some process, and is never evicted."""
-
-_TEMPORARY = ".torl-tmp-"
 
 
 def default_cache() -> Path:
@@ -52,7 +51,7 @@ class FolderCache:
     def space(self) -> Iterator[Path]:
         """A fresh folder on the cache's disk, to fill and `add`; removed if it was not added."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.root))
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.root))
         try:
             yield folder
         finally:
@@ -65,7 +64,8 @@ class FolderCache:
         if not place.is_dir():
             shutil.move(folder, place)
         os.utime(place)
-        self._evict()
+        with suppress(FileNotFoundError):  # another process evicts too
+            self._evict()
         return place
 
     def _evict(self) -> None:

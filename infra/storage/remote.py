@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,19 @@ def put_if_absent(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> bool
     return True
 
 
+def refuses_second_put(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Whether this store heeds conditional puts: the second of one object is refused. `path` is tried and removed."""
+    try:
+        return put_if_absent(fs, path, b"1") and not put_if_absent(fs, path, b"2")
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise
+        return False  # it does not know the header
+    finally:
+        if fs.exists(path):
+            fs.rm(path)
+
+
 def list_objects(fs: fsspec.AbstractFileSystem, path: str, limit: int | None = None) -> dict[str, int]:
     """{path: bytes} of the objects that begin with `path`, at most `limit`. A bucket that is gone is an error."""
     bucket, prefix, _ = fs.split_path(path)
@@ -97,6 +112,47 @@ def upload(fs: fsspec.AbstractFileSystem, files: Mapping[str, Path]) -> None:
         chunksize=PART_BYTES,
         max_concurrency=PARTS_AT_ONCE // at_once,
     )
+
+
+def upload_chunks(fs: fsspec.AbstractFileSystem, path: str, chunks: Iterator[bytes], check: Callable[[], None]) -> None:
+    """Put an object in pieces, one part of it in memory at a time. Unless `check` passes at the end, there is none."""
+    first, second = next(chunks, b""), next(chunks, None)
+    if second is None or not is_s3(fs):
+        data = first + (second or b"") + b"".join(chunks)
+        check()
+        fs.pipe_file(path, data)
+        return
+    file = fs.open(path, "wb", block_size=PART_BYTES, autocommit=False)
+    try:
+        for data in chain([first, second], chunks):
+            file.write(data)
+        file.close()
+        check()
+    except BaseException:
+        file.discard()
+        file.closed = True  # or it would upload the rest when it is collected
+        raise
+    file.commit()
+
+
+def unfinished_uploads(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, str, datetime]]:
+    """(path, upload id, when it began) of every upload below `path` that was neither completed nor aborted."""
+    bucket, prefix, _ = fs.split_path(path)
+    marker: dict[str, str] = {}
+    while True:
+        page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marker)
+        for one in page.get("Uploads", []):
+            yield f"{bucket}/{one['Key']}", one["UploadId"], one["Initiated"]
+        if not page.get("IsTruncated"):
+            return
+        marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def abort_upload(fs: fsspec.AbstractFileSystem, path: str, upload_id: str) -> None:
+    """What is already completed or aborted is fine."""
+    bucket, name, _ = fs.split_path(path)
+    with suppress(FileNotFoundError):
+        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload_id)
 
 
 def download(fs: fsspec.AbstractFileSystem, sizes: Mapping[str, int], files: Mapping[str, Path]) -> None:
@@ -139,6 +195,10 @@ def code_of(error: BaseException) -> str:
     return ""
 
 
+_NO_ANSWER = (
+    "The store must answer; the request was made several times",
+    "See to the store and give the same command again: what is stored stays",
+)
 _BY_CODE = {
     ("ExpiredToken", "TokenRefreshRequired", "InvalidToken"): (
         "The credentials must still be valid",
@@ -157,13 +217,9 @@ _BY_CODE = {
         "This user must be allowed to list, read, write and delete there",
         "Extend the policy of the bucket or of the user",
     ),
-    ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"): (
-        "The store must answer; the request was made several times",
-        "See to the store and give the same command again: what is stored stays",
-    ),
+    ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"): _NO_ANSWER,
 }
 _NO_ROOM = ("There must be room on the disk", "Free space, or point the store or TORL_CACHE at another disk")
-_NO_ANSWER = _BY_CODE[("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504")]
 _OTHERWISE = (
     "The store must be readable and writable by this user",
     "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",

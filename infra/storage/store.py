@@ -16,11 +16,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from infra.storage.cache import FolderCache, default_cache
 from infra.storage.digests import digest_bytes, digest_folder, files_of
+from infra.storage.local import TEMPORARY, temporary_beside, write_through
 from infra.storage.remote import (
+    abort_upload,
     cause_of,
     code_of,
     download,
@@ -37,8 +38,11 @@ from infra.storage.remote import (
     is_s3,
     list_objects,
     put_if_absent,
+    refuses_second_put,
     rule_and_remedy,
+    unfinished_uploads,
     upload,
+    upload_chunks,
 )
 from torl_core.errors import DamagedError, StoreError, TorlError
 
@@ -117,8 +121,8 @@ class Store:
             if not self.is_local:
                 self.fs.pipe_file(path, data)
                 return
-            with _temporary_beside(Path(path)) as temporary:
-                _write_through(temporary, [data])
+            with temporary_beside(Path(path)) as temporary:
+                write_through(temporary, [data])
                 temporary.replace(path)
 
     def write_once(self, key: str, data: bytes) -> None:
@@ -135,8 +139,8 @@ class Store:
         with self._boundary("write", key):
             path = self.path(key)
             if self.is_local:
-                with _temporary_beside(Path(path)) as temporary:
-                    _write_through(temporary, [data])
+                with temporary_beside(Path(path)) as temporary:
+                    write_through(temporary, [data])
                     try:
                         os.link(temporary, path)  # fails if it exists, and never shows half a file
                     except FileExistsError:
@@ -158,22 +162,9 @@ class Store:
     def _conditional_puts(self) -> bool:
         """Asked of the store once: a second conditional put of one object must be refused."""
         if self._conditional is None:
-            self._conditional = self._probe_conditional_puts()
+            path = self.path(f".probe-{uuid.uuid4().hex}")
+            self._conditional = self.is_s3 and refuses_second_put(self.fs, path)
         return self._conditional
-
-    def _probe_conditional_puts(self) -> bool:
-        if not self.is_s3:
-            return False
-        path = self.path(f".probe-{uuid.uuid4().hex}")
-        try:
-            return put_if_absent(self.fs, path, b"1") and not put_if_absent(self.fs, path, b"2")
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                raise
-            return False  # this store does not know the header
-        finally:
-            if self.fs.exists(path):
-                self.fs.rm(path)
 
     def modified(self, key: str) -> datetime:
         """When the object was last written, by the store's own clock."""
@@ -265,32 +256,13 @@ class Store:
         with self._boundary("write", key):
             if self.is_local:
                 path = Path(self.path(key))
-                with _temporary_beside(path) as temporary:
-                    _write_through(temporary, hashed)
+                with temporary_beside(path) as temporary:
+                    write_through(temporary, hashed)
                     check()
                     temporary.replace(path)
             else:
-                self._upload(self.path(key), hashed, check)
+                upload_chunks(self.fs, self.path(key), hashed, check)
         return hashed.digest()
-
-    def _upload(self, path: str, chunks: Iterator[bytes], check: Callable[[], None]) -> None:
-        first, second = next(chunks, b""), next(chunks, None)
-        if second is None or not self.is_s3:
-            data = first + (second or b"") + b"".join(chunks)
-            check()
-            self.fs.pipe_file(path, data)
-            return
-        file = self.fs.open(path, "wb", block_size=_PART_BYTES, autocommit=False)
-        try:
-            for data in chain([first, second], chunks):
-                file.write(data)
-            file.close()
-            check()
-        except BaseException:
-            file.discard()
-            file.closed = True  # or it would upload the rest when it is collected
-            raise
-        file.commit()
 
     def delete(self, key: str) -> None:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
@@ -307,23 +279,14 @@ class Store:
 
     def unfinished_uploads(self) -> Iterator[tuple[str, str, datetime]]:
         """(key, upload id, when it began) of every upload into this store that was neither completed nor aborted."""
-        bucket, prefix, _ = self.fs.split_path(self.path(""))
-        prefix = f"{prefix}/" if prefix else ""
-        marker: dict[str, str] = {}
-        while True:
-            with self._boundary("list unfinished uploads of", ""):
-                page = self.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **marker)
-            for one in page.get("Uploads", []):
-                yield one["Key"].removeprefix(prefix), one["UploadId"], one["Initiated"]
-            if not page.get("IsTruncated"):
-                return
-            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        with self._boundary("list unfinished uploads of", ""):
+            for path, upload_id, started in unfinished_uploads(self.fs, f"{self.root}/"):
+                yield path.removeprefix(f"{self.root}/"), upload_id, started
 
     def abort_upload(self, key: str, upload: str) -> None:
         """What is already completed or aborted is fine."""
-        bucket, name, _ = self.fs.split_path(self.path(key))
-        with self._boundary("abort the upload of", key), suppress(FileNotFoundError):
-            self.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload)
+        with self._boundary("abort the upload of", key):
+            abort_upload(self.fs, self.path(key), upload)
 
     # --- content-addressed objects
 
@@ -351,7 +314,7 @@ class Store:
         parent = Path(self.root) if self.is_local else self.cache
         with self._boundary("make a scratch folder in", ""):
             parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+            folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
         try:
             yield folder
         finally:
@@ -443,7 +406,7 @@ class Store:
                 shutil.rmtree(local, ignore_errors=True)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_beside(target) as temporary:
+        with temporary_beside(target) as temporary:
             if move:
                 shutil.move(local, temporary)
             else:
@@ -531,9 +494,6 @@ class Store:
             raise StoreError(what, *rule_and_remedy(cause)) from error
 
 
-_TEMPORARY = ".torl-tmp-"
-_PART_BYTES = 16 << 20
-
 REMOVED = "removed.json"
 """Stands in the place of a folder that retention removed: {at, kept}."""
 
@@ -549,7 +509,7 @@ def _digest_to_store(folder: Path) -> str:
 
 
 def _is_temporary(key: str) -> bool:
-    return any(part.startswith((_TEMPORARY, ".probe-")) for part in key.split("/"))
+    return any(part.startswith((TEMPORARY, ".probe-")) for part in key.split("/"))
 
 
 def _entry(key: str, info: dict[str, Any]) -> Entry:
@@ -558,20 +518,6 @@ def _entry(key: str, info: dict[str, Any]) -> Entry:
         when = datetime.fromtimestamp(when, UTC)
     size = 0 if info.get("type") == "directory" else int(info.get("size") or 0)
     return Entry(key, size, when or datetime.min.replace(tzinfo=UTC))  # S3's folders have no time
-
-
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    """A name on the same file system as `path`, removed afterwards if it is still there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    try:
-        yield temporary
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 class _Hashed:
@@ -590,11 +536,3 @@ class _Hashed:
 
     def digest(self) -> str:
         return self._hash.hexdigest()
-
-
-def _write_through(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("wb") as file:
-        for data in chunks:
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

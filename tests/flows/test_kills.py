@@ -89,6 +89,7 @@ def moments() -> dict[str, Callable[[Path], bool]]:
     return chosen | some | last
 
 
+@pytest.mark.timeout(1800)
 def test_killed_at_twenty_moments_nothing_is_lost_and_nothing_counted_twice(
     config: Path, prefect_server: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

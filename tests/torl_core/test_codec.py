@@ -50,7 +50,7 @@ def test_lone_surrogates_can_be_encoded(codec: HfCodec) -> None:
     assert codec.decode(codec.encode("a\ud800b")) == "a\ufffdb"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.lists(st.one_of(st.sampled_from(["<|endoftext|>", "<|im_end|>", "```output", "\n", "e\u0301"]), st.text()))
 )

@@ -271,7 +271,7 @@ class Model:
         return Generated(ids + beyond, (-0.5,) * len(ids + beyond), finish, 7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     tokens=model_tokens,
     outputs=st.lists(tool_outputs, min_size=4, max_size=4),

@@ -50,7 +50,7 @@ def test_no_mark(codec: HfCodec) -> None:
     assert call_end((), codec) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     texts=st.lists(
         st.sampled_from(["`", "``", "```", "out", "put", "output", "```output", "é", "\n", "x"]), max_size=20

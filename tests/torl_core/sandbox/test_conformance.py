@@ -85,9 +85,9 @@ def test_a_traceback_shows_the_code_and_nothing_of_the_sandbox(any_backend):
 
 
 def test_a_time_limit_keeps_what_was_printed(any_backend):
-    call = any_backend.execute("print('so far')\nwhile True: pass", timeout_s=0.5)
+    call = any_backend.execute("print('so far')\nwhile True: pass", timeout_s=2)
     assert (call.status, call.stdout, call.exit_code) == ("timeout", "so far\n", None)
-    assert 0.5 <= call.duration_s < 3
+    assert 2 <= call.duration_s < 10
 
 
 def test_a_memory_limit(any_backend):
@@ -178,10 +178,10 @@ def test_nothing_is_left_for_the_next_snippet(any_backend):
 
 
 def test_figures_of_a_call(any_backend):
-    call = any_backend.execute("import time\ntime.sleep(0.2)")
-    assert 0.2 <= call.duration_s < 2
+    call = any_backend.execute("import time\ntime.sleep(1)")
+    assert 1 <= call.duration_s < 8
     assert call.cpu_s is not None
-    assert 0 < call.cpu_s < 0.2
+    assert 0 < call.cpu_s < 1
     assert call.queued_s >= 0
 
 
@@ -225,13 +225,13 @@ def test_waiting_calls_start_in_order(any_backend):
 
 def test_a_cancelled_call_frees_its_slot(any_backend):
     async def work():
-        endless = [asyncio.create_task(any_backend.pool.execute("while True: pass")) for _ in range(8)]
+        endless = [asyncio.create_task(any_backend.pool.execute("while True: pass", 60)) for _ in range(8)]
         await asyncio.sleep(0.3)
         for task in endless:
             task.cancel()
         results = await asyncio.gather(*endless, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             free = await any_backend.pool.execute("print('free')")
             while (
                 isinstance(any_backend.pool, Pool) and any_backend.pool.stats.running + any_backend.pool.stats.waiting
