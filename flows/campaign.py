@@ -13,7 +13,7 @@ from flows.commits import Commits
 from flows.recovery import kept, put_aside, remade, restore
 from infra.lineage import pin
 from infra.progress import bar, console
-from infra.resources import session
+from infra.resources import current, session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
 from infra.storage.retention import Retention
 from infra.tracking import open_tracker
@@ -108,6 +108,7 @@ def run_step(
     if resumed:
         restore(config, store, step - 1)
     watch = Stopwatch()
+    current().start_learner(config)
     rollouts: Rollouts = kept(store, rollout, config, step, policy, problems)
     waiting = Stopwatch()
     commits.settle()

@@ -324,10 +324,11 @@ def _resumable(home: Path | None = None) -> Iterator[None]:
 def _start_prefect_server() -> None:
     """The temporary server that Prefect would start by itself where there is none, but out of reach of the terminal's
     Ctrl-C, which goes to every process of the command: it has yet to hear how the run ended."""
-    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value() is None:
+        from prefect.server.api.server import SubprocessASGIServer
+
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
         try:
             SubprocessASGIServer().start()

@@ -92,22 +92,24 @@ class Resources:
         grader: Grader = await self._warm("grader", "", open_grader)
         return grader
 
+    def start_learner(self, config: CampaignConfig) -> Learner:
+        """The learner, whatever it holds. Started ahead of its use, its processes import while the engine samples."""
+        wanted = f"{config.trainer.digest()} {config.algorithm.digest()} {config.model.dtype}"
+        if self._learner and self._learner[0] != wanted:
+            self._drop_learner()
+        if self._learner is None:
+            learner = open_learner(config.trainer, config.algorithm, config.model.dtype, config.rollout.temperature)
+            self._learner = (wanted, learner)
+            self._loaded.pop("learner", None)
+        return self._learner[1]
+
     @contextlib.contextmanager
     def learner(self, config: CampaignConfig, digest: str, load: Callable[[Learner], None]) -> Iterator[Learner]:
         """The learner holding the state named `digest`, loaded by `load` unless it holds it already.
 
         The state it holds afterwards is named with `learner_holds`; whatever raises inside drops the learner.
         """
-        wanted = f"{config.trainer.digest()} {config.algorithm.digest()} {config.model.dtype}"
-        if self._learner and self._learner[0] != wanted:
-            self._drop_learner()
-        if self._learner is None:
-            self._learner = (
-                wanted,
-                open_learner(config.trainer, config.algorithm, config.model.dtype, config.rollout.temperature),
-            )
-            self._loaded.pop("learner", None)
-        learner = self._learner[1]
+        learner = self.start_learner(config)
         try:
             if self._loaded.pop("learner", None) != digest:
                 load(learner)

@@ -11,6 +11,7 @@ from infra.progress import bar
 from infra.resources import current
 from infra.storage import CampaignStore, Record, Ref, Store, records_to_table
 from tasks.execute import TaskSandbox
+from tasks.shards import Shards
 from tasks.step import Rollouts, Stopwatch, step_task
 from torl_core.codec import HfCodec
 from torl_core.config import CampaignConfig, ToolConfig
@@ -29,7 +30,8 @@ def rollout(config: CampaignConfig, step: int, policy: Policy, problems: Ref) ->
     pool = get_problems(store.store, problems)
     chosen = [pool[i] for i in problem_indices(len(pool), config.rollout.problems_per_step, step, config.seed)]
     prefix = f"{config.name}-{step:06d}"
-    records, codec = sample(config, policy, chosen, prefix, config.rollout.samples_per_problem, config.tool)
+    samples, shards = config.rollout.samples_per_problem, Shards(config, store, step, policy, problems)
+    records, codec = sample(config, policy, chosen, prefix, samples, config.tool, shards=shards)
     return Rollouts(store.put_staging(step, records_to_table(records, codec)), watch.lap())
 
 
@@ -41,39 +43,51 @@ def sample(
     samples: int,
     tool: ToolConfig,
     temperature: float | None = None,
+    shards: Shards | None = None,
 ) -> tuple[list[Record], HfCodec]:
-    """`samples` responses to each problem, group by group, ids beginning with `prefix`; greedy at temperature 0."""
+    """`samples` responses to each problem, group by group, ids beginning with `prefix`; greedy at temperature 0.
+
+    What `shards` hold of an earlier attempt is not sampled again, and they take what is sampled now.
+    """
     warm = current()
     weights = Store.open(config.store).fetch_folder(policy.weights_uri, policy.digest)
     codec = warm.codec(weights)
     heat = config.rollout.temperature if temperature is None else temperature
-    attempts, owners = [], []
+    attempts, owners = [], {}
     for i, problem in enumerate(problems):
         prompt = make_prompt(problem, config.rollout.template, codec)
         for k in range(samples):
             attempts.append(Attempt(prompt, f"{prefix}-{i:04d}-{k:02d}", f"{prefix}-{i:04d}"))
-            owners.append(problem)
+            owners[attempts[-1].trajectory_id] = problem
+    records = {r.trajectory.trajectory_id: r for r in shards.stored()} if shards else {}
+    missing = [attempt for attempt in attempts if attempt.trajectory_id not in records]
     sampling = Sampling(heat, config.rollout.top_p if heat else 1.0, config.seed)
 
-    async def run() -> list[Trajectory]:
+    async def run() -> None:
         async with AsyncExitStack() as stack:
             engine, pool = await asyncio.gather(warm.engine(config, policy, weights), _open_pool(config, tool))
             sandbox = await stack.enter_async_context(TaskSandbox(pool)) if pool else None
             progress = stack.enter_context(bar("  rollout", len(attempts), transient=True))
-            done = iter(range(1, len(attempts) + 1))
-            return await roll_out(
-                attempts,
-                engine,
-                sandbox,
-                codec,
-                config.rollout,
-                tool,
-                sampling,
-                lambda _: progress.update(next(done)),
-            )
 
-    trajectories = warm.run(run())
-    return [Record(t, problem) for t, problem in zip(trajectories, owners, strict=True)], codec
+            def done(trajectory: Trajectory) -> None:
+                record = Record(trajectory, owners[trajectory.trajectory_id])
+                records[trajectory.trajectory_id] = record
+                progress.update(len(records))
+                if shards:
+                    shards.add(record, codec)
+
+            try:
+                await roll_out(missing, engine, sandbox, codec, config.rollout, tool, sampling, done)
+            except BaseException:
+                if shards:
+                    shards.rescue(codec)
+                raise
+            if shards:
+                await shards.settle()
+
+    if missing:
+        warm.run(run())
+    return [records[attempt.trajectory_id] for attempt in attempts], codec
 
 
 async def _open_pool(config: CampaignConfig, tool: ToolConfig) -> Sandbox | None:

@@ -71,14 +71,12 @@ class HfCodec:
 
 def load_codec(folder: Path | str) -> HfCodec:
     """The codec of a local model folder. Raises DataError if it has no tokenizer or names no end-of-text token."""
-    from transformers import AutoTokenizer
-
     folder = Path(folder)
     remedy = "copy tokenizer.json and tokenizer_config.json of the base model into it"
     if not folder.is_dir():
         raise DataError(f"no model folder at {str(folder)!r}", "a model is a Hugging Face folder", "check the path")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = _load_tokenizer(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
@@ -92,6 +90,15 @@ def load_codec(folder: Path | str) -> HfCodec:
             f"the model folder {str(folder)!r} has no tokenizer", "a model folder holds its tokenizer", remedy
         )
     return HfCodec(tokenizer, _generation_end_tokens(folder))
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """tokenizer.json as it is. Without one transformers makes one of older files, and needs 5 s of imports for that."""
+    if (folder / "tokenizer.json").is_file():
+        from transformers import PreTrainedTokenizerFast as Tokenizer
+    else:
+        from transformers import AutoTokenizer as Tokenizer
+    return Tokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 def _generation_end_tokens(folder: Path) -> frozenset[int]:

@@ -82,6 +82,8 @@ class RolloutConfig(Config):
     """Budget of one response, tool output included."""
     max_concurrency: PositiveInt = 2048
     """Episodes in flight at once."""
+    save_every_s: Annotated[float, Field(ge=0)] = 30.0
+    """Groups that are finished are stored this often, so that an interrupted rollout samples only the others."""
 
 
 class EngineConfig(Config):
@@ -308,7 +310,8 @@ class CampaignConfig(Config):
         elsewhere = {"store", "steps", "engine", "evaluation", "retention", "tracking"}
         machine = {"workers", "slots_per_worker", "max_retries"}
         source = {"store", "campaign", "step"}
-        exclude: dict[str, Any] = {**dict.fromkeys(elsewhere, True), "sandbox": machine, "fork": source}
+        exclude: dict[str, Any] = dict.fromkeys(elsewhere, True)
+        exclude |= {"sandbox": machine, "fork": source, "rollout": {"save_every_s"}}
         return self.model_dump(mode="json", exclude=exclude)
 
     def identity(self) -> str:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from infra.storage import lease
-from infra.storage.digests import combine_digests, digest_file
+from infra.storage.digests import combine_digests, digest_bytes, digest_file
 from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
@@ -252,6 +252,24 @@ class CampaignStore:
     def put_staging(self, step: int, table: pa.Table) -> Ref:
         """Rows as sampled, not yet graded; deleted when the step is committed."""
         return put_table(self.store, self.staging_folder(step), table)
+
+    def put_shard(self, step: int, inputs: str, table: pa.Table) -> None:
+        """Rows of a step that is still being sampled; `inputs` names what decides them."""
+        put_table(self.store, self.staging_folder(step), table, prefix=f"shard-{inputs}-")
+
+    def shards(self, step: int, inputs: str) -> tuple[list[pa.Table], list[str]]:
+        """The rows that `put_shard` put, and the keys of shards that were damaged and are now in quarantine."""
+        tables, damaged = [], []
+        for key in self.store.list(self.staging_folder(step)):
+            if not (name := key.rsplit("/", 1)[1]).startswith(f"shard-{inputs}-"):
+                continue
+            data = self.store.read(key)
+            if digest_bytes(data)[:16] == name.removeprefix(f"shard-{inputs}-").removesuffix(".parquet"):
+                tables.append(pq.read_table(pa.BufferReader(data)))
+            else:
+                self.store.quarantine(key)
+                damaged.append(key)
+        return tables, damaged
 
     def put_evaluation(self, step: int, benchmark: str, temperature: float, table: pa.Table) -> Ref:
         """Rows of one evaluation. Visible in the views once its manifest is committed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -33,4 +34,6 @@ def combine_digests(files: Mapping[str, str]) -> str:
 
 def digest_folder(folder: Path) -> str:
     """Changes whenever a file's content or relative path does; modification times and empty folders do not count."""
-    return combine_digests({name: digest_file(path) for name, path in files_of(folder).items()})
+    files = files_of(folder)
+    with ThreadPoolExecutor() as pool:  # a large model is in several files, and hashing runs beside Python
+        return combine_digests(dict(zip(files, pool.map(digest_file, files.values()), strict=True)))

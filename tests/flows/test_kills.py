@@ -12,13 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from flows.replay import replay
 from infra.analytics import query
 from infra.problems import get_problems
-from infra.storage import CampaignStore, Store, get_table
+from infra.storage import CampaignStore, Store, get_table, table_to_records
 from infra.storage.garbage import find
 from tests.flows.test_campaign import BIN, Environment, campaign_store, holds, kill_when, torl
 from tests.infra.storage.faults import proxy
@@ -119,6 +120,29 @@ def test_killed_at_twenty_moments_nothing_is_lost_and_nothing_counted_twice(
     monkeypatch.chdir(root.parent)
     for manifest in steps:
         assert replay(place.store.uri, manifest.step).equal, f"step {manifest.step}"
+
+
+def test_killed_while_sampling_only_the_groups_that_were_under_way_are_sampled_again(
+    config: Path, prefect_server: Environment
+) -> None:
+    values = yaml.safe_load(config.read_text())
+    values["rollout"] |= {"max_concurrency": 4, "save_every_s": 0}  # a group after the other, stored one by one
+    config.write_text(yaml.safe_dump(values))
+    place = campaign_store(config)
+    staging = place.staging_folder(1)
+    kill_when(config, prefect_server, holds(f"{staging}/shard-*"))
+    assert not any(key.startswith(f"{staging}/part-") for key in place.store.list(staging)), "too late to show anything"
+    shards = [pq.read_table(place.store.path(key)) for key in place.store.list(staging)]
+    kept = {r.trajectory.trajectory_id: r.trajectory for shard in shards for r in table_to_records(shard)}
+    assert 4 <= len(kept) < 16
+    result = torl(prefect_server, "campaign", config, "--set", "steps=1")
+    assert result.returncode == 0, result.stderr
+    rows = get_table(place.store, place.manifest(1).trajectories[0])
+    final = {r.trajectory.trajectory_id: r.trajectory for r in table_to_records(rows)}
+    assert len(final) == 16
+    # Their wall times are equal too, which no second sampling would bring about.
+    assert {name: final[name] for name in kept} == kept
+    assert place.store.list("staging") == []
 
 
 # --- on S3

@@ -60,6 +60,7 @@ def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> N
         {"engine": {"max_num_seqs": 1}},
         {"sandbox": {"workers": 9}},
         {"retention": {"last": 1}},
+        {"rollout": {"save_every_s": 1}},
     ):
         assert make(**same).identity() == base
     for other in (

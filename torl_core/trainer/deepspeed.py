@@ -30,7 +30,10 @@ _STDERR_LINES = 25
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a rank is told first. `rendezvous` is a file through which the ranks find each other."""
+    """What a rank is told with its first call; until then it imports, and touches no GPU.
+
+    `rendezvous` is a file through which the ranks find each other.
+    """
 
     trainer: TrainerConfig
     algorithm: AlgorithmConfig
@@ -63,13 +66,13 @@ class DeepSpeedLearner:
         self._lock = threading.Lock()
         self._scratch = tempfile.TemporaryDirectory(prefix="torl-learner-", ignore_cleanup_errors=True)
         folder = Path(self._scratch.name)
+        rendezvous, ranks = str(folder / "rendezvous"), range(trainer.processes)
+        self._untold = [Setup(trainer, algorithm, dtype, temperature, rank, rendezvous) for rank in ranks]
         self._workers: list[_Worker] = []
         self._ended = ""
         try:
-            for rank in range(trainer.processes):
+            for rank in ranks:
                 self._workers.append(_start(rank, trainer.threads, folder))
-                setup = Setup(trainer, algorithm, dtype, temperature, rank, str(folder / "rendezvous"))
-                self._workers[rank].link.send(setup)
         except OSError as error:
             self.close()
             raise LearnerError(
@@ -116,9 +119,12 @@ class DeepSpeedLearner:
     def _exchange(self, verb: str, arguments: Sequence[tuple[Any, ...]]) -> Any:
         for rank, (worker, given) in enumerate(zip(self._workers, arguments, strict=True)):
             try:
+                if self._untold:
+                    worker.link.send(self._untold[rank])
                 worker.link.send((verb, given))
             except OSError:
                 raise self._died(rank, verb) from None
+        self._untold = []
         rank_of = {worker.link: rank for rank, worker in enumerate(self._workers)}
         answers: dict[int, Any] = {}
         while len(answers) < len(rank_of):
