@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,8 @@ PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 BUCKET = "s3://torl"
 _KEYS = ("torl", "torl-secret")
 _START_S = 60
+_TRIES = 3
+"""Ceph's clients may send a command before they know their cluster, which then refuses it; the disk ends over that."""
 
 _CONFIG = """[global]
 fsid = {fsid}
@@ -69,27 +71,39 @@ def ceph() -> Iterator[dict[str, str]]:
     """Start it; yields the AWS_ variables that lead there, with bucket `torl` made. Raises StoreError if it fails."""
     if reason := why_not():
         raise StoreError(f"no local S3 ({reason})", "The local S3 is Ceph's gateway", "Install its packages")
+    for tries_left in reversed(range(_TRIES)):
+        with ExitStack() as stack:
+            try:
+                environment = _start(stack)
+            except StoreError:
+                if tries_left:
+                    continue
+                raise
+            yield environment
+            return
+
+
+def _start(stack: ExitStack) -> dict[str, str]:
     home = Path(tempfile.mkdtemp(prefix="torl-ceph-"))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        mon, rgw = _free_ports(2)
-        fsid, config = str(uuid.uuid4()), home / "ceph.conf"
-        for folder in ("mon", "osd", "rgw"):
-            (home / folder).mkdir()
-        config.write_text(_CONFIG.format(fsid=fsid, home=home, mon=mon, rgw=rgw))
-        _start_monitor(stack, config, fsid, f"v1:127.0.0.1:{mon}")
-        osd = str(uuid.uuid4())
-        _run(config, "ceph", "osd", "new", osd, "0")
-        _run(config, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        stack.enter_context(_daemon(config, "ceph-osd", "-i", "0"))
-        gateway = stack.enter_context(_daemon(config, "radosgw", "-n", "client.rgw"))
-        environment = _environment(f"http://127.0.0.1:{rgw}")
-        _wait(environment["AWS_ENDPOINT_URL"], gateway, home)
-        access, secret = _KEYS
-        user = ("user", "create", "--uid=torl", "--display-name=torl", f"--access-key={access}", f"--secret={secret}")
-        _run(config, "radosgw-admin", *user)
-        make_bucket(environment)
-        yield environment
+    stack.callback(shutil.rmtree, home, ignore_errors=True)
+    mon, rgw = _free_ports(2)
+    fsid, config = str(uuid.uuid4()), home / "ceph.conf"
+    for folder in ("mon", "osd", "rgw"):
+        (home / folder).mkdir()
+    config.write_text(_CONFIG.format(fsid=fsid, home=home, mon=mon, rgw=rgw))
+    _start_monitor(stack, config, fsid, f"v1:127.0.0.1:{mon}")
+    osd = str(uuid.uuid4())
+    _run(config, "ceph", "osd", "new", osd, "0")
+    _run(config, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
+    disk = stack.enter_context(_daemon(config, "ceph-osd", "-i", "0"))
+    gateway = stack.enter_context(_daemon(config, "radosgw", "-n", "client.rgw"))
+    environment = _environment(f"http://127.0.0.1:{rgw}")
+    _wait(environment["AWS_ENDPOINT_URL"], [disk, gateway], home)
+    access, secret = _KEYS
+    user = ("user", "create", "--uid=torl", "--display-name=torl", f"--access-key={access}", f"--secret={secret}")
+    _run(config, "radosgw-admin", *user)
+    make_bucket(environment)
+    return environment
 
 
 def make_bucket(environment: Mapping[str, str], bucket: str = BUCKET) -> None:
@@ -142,9 +156,9 @@ def _daemon(config: Path, program: str, *arguments: str) -> Iterator[subprocess.
         process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], home: Path) -> None:
+def _wait(url: str, daemons: Sequence[subprocess.Popen[bytes]], home: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and all(daemon.poll() is None for daemon in daemons):
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
