@@ -54,7 +54,7 @@ class Pool:
         self._config, self._limits, self._groups = config, limits, groups
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
-        self._idle: list[Slot] = []
+        self._idle: deque[Slot] = deque()
         self._suspects: set[Call] = set()
         self._slots: set[Slot] = set()
         self._workers: set[Worker] = set()
@@ -139,11 +139,12 @@ class Pool:
         nobody else's call with it, and nobody else's retries are used up."""
         self._suspects = {suspect for suspect in self._suspects if not suspect.future.done()}
         if not self._suspects:
-            return self._idle.pop()
+            return self._idle.popleft()  # the one that has rested longest: others may still be renewing their /tmp
         for index, slot in enumerate(self._idle):
             beside = {other.call for other in slot.worker.slots if other.call is not None}
             if not (beside if call in self._suspects else beside & self._suspects):
-                return self._idle.pop(index)
+                del self._idle[index]
+                return slot
         return None
 
     def _run(self, slot: Slot, call: Call) -> None:

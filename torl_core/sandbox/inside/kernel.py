@@ -6,6 +6,7 @@ left half way through giving the lock away.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import signal
@@ -19,6 +20,7 @@ CAP_SYS_ADMIN = 21
 SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 SECCOMP_MODE_FILTER = 2
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
+READ, WRITE, EXECUTE = 1, 2, 4
 ADDR_NO_RANDOMIZE, PERSONALITY_QUERY = 0x0040000, 0xFFFFFFFF
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 
@@ -26,8 +28,14 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.madvise.argtypes = _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.personality.argtypes = [ctypes.c_ulong]
+_quick = ctypes.PyDLL(None)
+"""For what every snippet calls. Each page written on the way is a page copied: nothing keeps errno, and arguments are
+plain integers."""
+_quick.capset.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+_quick.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_quick.fork.argtypes = []
 
 
 def _call(name: str, *args: object) -> int:
@@ -44,7 +52,10 @@ def fork() -> int:
     The hooks (reseeding, lock reinitialisation) serve programs with threads; here they would only copy a megabyte of
     shared pages per snippet, which is half of what a snippet costs, and reseed what is meant to stay deterministic.
     """
-    return _call("fork")
+    pid: int = _quick.fork()
+    if pid < 0:
+        raise OSError("fork failed")
+    return pid
 
 
 def fork_into(namespaces: int) -> int:
@@ -92,19 +103,21 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
 
-_VERSION_3 = ctypes.pointer(_CapabilityHeader(0x20080522, 0))
+_VERSION_3 = _CapabilityHeader(0x20080522, 0)
 _Capabilities = ctypes.c_uint32 * 6
 _NO_CAPABILITIES = _Capabilities()
+_HEADER_AT, _NONE_AT = ctypes.addressof(_VERSION_3), ctypes.addressof(_NO_CAPABILITIES)
 
 
 def drop_capabilities() -> None:
-    if _libc.capset(_VERSION_3, _NO_CAPABILITIES):
-        raise OSError(ctypes.get_errno(), "capset")
+    if _quick.capset(_HEADER_AT, _NONE_AT):
+        raise OSError("capset failed")
 
 
 def keep_only_capability(number: int) -> None:
-    if _libc.capset(_VERSION_3, _Capabilities(1 << number, 1 << number)):
-        raise OSError(ctypes.get_errno(), "capset")
+    only = _Capabilities(1 << number, 1 << number)
+    if _quick.capset(_HEADER_AT, ctypes.addressof(only)):
+        raise OSError("capset failed")
 
 
 def child_signals() -> int:
@@ -112,6 +125,14 @@ def child_signals() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     only = ctypes.create_string_buffer((1 << signal.SIGCHLD - 1).to_bytes(128, "little"), 128)
     return _call("signalfd", -1, only, SFD_NONBLOCK | SFD_CLOEXEC)
+
+
+def unblock_child_signals() -> None:
+    """Without `signal`'s own wrapper, whose enumerations lie on forty more pages."""
+    _signal.pthread_sigmask(_UNBLOCK, _CHILD)
+
+
+_UNBLOCK, _CHILD = int(signal.SIG_UNBLOCK), (int(signal.SIGCHLD),)
 
 
 class _Program(ctypes.Structure):
@@ -127,22 +148,19 @@ class Filter:
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
-        if _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0):
-            raise OSError(ctypes.get_errno(), "seccomp")
+        if _quick.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0):
+            raise OSError("seccomp failed")
 
 
-def use_huge_pages() -> None:
-    """Collapse this process's heap into huge pages where the kernel agrees: a fork then copies far fewer entries."""
-    size = 1 << 21
-    with open("/proc/self/maps") as maps:
-        regions = [line.split() for line in maps]
-    for region in regions:
-        if region[1].startswith("rw") and (len(region) == 5 or region[5] == "[heap]"):
-            start, end = (int(part, 16) for part in region[0].split("-"))
-            start, end = -(-start // size) * size, end // size * size
-            if start < end:  # best effort: a kernel without huge pages only costs time
-                _libc.madvise(start, end - start, MADV_HUGEPAGE)
-                _libc.madvise(start, end - start, MADV_COLLAPSE)
+def collapse(start: int, length: int) -> None:
+    """Make huge pages of this stretch of memory; without effect where there are none."""
+    _libc.madvise(start, length, MADV_HUGEPAGE)
+    _libc.madvise(start, length, MADV_COLLAPSE)
+
+
+def protect(start: int, end: int, access: int) -> None:
+    """Without effect where that is not allowed."""
+    _libc.mprotect(start, end - start, access)
 
 
 def disable_address_randomisation() -> None:

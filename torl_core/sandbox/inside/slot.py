@@ -14,11 +14,12 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import tempfile
 import time
 from typing import NoReturn, Protocol
 
-from torl_core.sandbox.inside import kernel, snippet
+from torl_core.sandbox.inside import kernel, layout, snippet
 from torl_core.sandbox.inside.limits import CANCELLED, ENDED, JOB, NOT_STARTED, OUTCOME, TIMED_OUT, Limits
 
 READY = b"ready"
@@ -32,15 +33,19 @@ USER_IDS = 4096
 ROOT = "/tmp/{}"
 """Of a slot in gVisor, by number."""
 OPEN_FILES = 256
+FILES = struct.Struct("3i")
+ROOM_FOR_FILES = socket.CMSG_SPACE(FILES.size)
 MEMORY_FOR_REPORT_BYTES = 32 << 20
 
 
-def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, number: int) -> int:
+def start(
+    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]], number: int
+) -> int:
     """Fork a slot that serves `channel`, in namespaces of its own where it is jailed: the worker's `number`-th. Returns
     its process."""
     pid = kernel.fork_into(NAMESPACES[limits.jail]) if limits.jailed else kernel.fork()
     if pid == 0:
-        _serve(channel, limits, filter_, number)
+        _serve(channel, limits, filter_, heap, number)
     return pid
 
 
@@ -53,7 +58,9 @@ def clear(number: int, pid: int) -> bool:
     return True
 
 
-def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, number: int) -> NoReturn:
+def _serve(
+    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]], number: int
+) -> NoReturn:
     """Until the pool closes the channel. Whatever fails here ends the slot; the pool replaces it."""
     status = 1
     try:
@@ -64,6 +71,7 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
         interpreter = snippet.Interpreter(limits, filter_)
         started = mmap.mmap(-1, mmap.PAGESIZE)
         place.refresh()
+        layout.use_huge_pages(heap)  # those it shared with the warm interpreter fell apart where it wrote
         channel.send(READY)
         while _serve_one(channel, interpreter, started, place, watch):
             place.refresh()
@@ -91,10 +99,11 @@ def _limit_what_snippets_inherit(limits: Limits) -> None:
 def _serve_one(
     channel: socket.socket, interpreter: snippet.Interpreter, started: mmap.mmap, place: Place, watch: _Watch
 ) -> bool:
-    message, fds, _, _ = socket.recv_fds(channel, JOB.size, 3)
+    message, ancillary, _, _ = channel.recvmsg(JOB.size, ROOM_FOR_FILES)
     if len(message) != JOB.size:
         return message != b""  # else a cancellation that crossed the answer it was meant for
     timeout_s, code_bytes = JOB.unpack(message)
+    fds = FILES.unpack(ancillary[0][2])
     started[0] = 0
     begin = time.monotonic()
     pid = kernel.fork()

@@ -56,7 +56,7 @@ class Interpreter:
         sys.modules["__main__"] = self._main
         sys.argv = [FILE_NAME]
 
-    def run(self, fds: list[int], code_bytes: int, started: mmap.mmap) -> NoReturn:
+    def run(self, fds: tuple[int, ...], code_bytes: int, started: mmap.mmap) -> NoReturn:
         """In the new process: `fds` are code, stdout, stderr; `started` is set once nothing but the code can fail."""
         status = 1
         try:
@@ -68,12 +68,12 @@ class Interpreter:
         finally:
             os._exit(status & 0xFF)
 
-    def _enter(self, fds: list[int], code_bytes: int) -> bytes:
+    def _enter(self, fds: tuple[int, ...], code_bytes: int) -> bytes:
         """The code, once every door is closed. What goes wrong is said on stderr and raised."""
         code, out, err = fds
         try:
             os.setsid()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            kernel.unblock_child_signals()
             source = os.pread(code, code_bytes, 0)
             os.dup2(out, STDOUT)
             os.dup2(err, STDERR)

@@ -22,7 +22,7 @@ import sys
 import traceback
 from types import ModuleType
 
-from torl_core.sandbox.inside import kernel, slot
+from torl_core.sandbox.inside import kernel, layout, slot
 from torl_core.sandbox.inside.limits import Jail, Limits
 
 SEED = 0
@@ -65,11 +65,11 @@ def main(fd: int, jail: Jail) -> None:
     channel = socket.socket(fileno=fd)
     limits = Limits(**json.loads(channel.recv(1 << 20)))
     _be_killed_first()
-    _warm_up()
+    heap = _warm_up()
     limits = dataclasses.replace(limits, memory_bytes=limits.memory_bytes + slot.address_space_bytes())
     filter_ = kernel.Filter(bytes.fromhex(limits.seccomp)) if limits.seccomp else None
     channel.send(slot.READY)
-    _serve(channel, limits, filter_)
+    _serve(channel, limits, filter_, heap)
 
 
 def _prepare_gvisor(fd: int) -> int:
@@ -98,7 +98,9 @@ def _be_killed_first() -> None:
         file.write("1000")
 
 
-def _warm_up() -> None:
+def _warm_up() -> list[tuple[int, int]]:
+    """Returns what of the heap is in huge pages, see `layout.heap`."""
+    layout.reserve()
     for name in _COMMON.split():
         importlib.import_module(name)
     with open(os.devnull, "w") as null:
@@ -109,8 +111,11 @@ def _warm_up() -> None:
     _fix_random_states()
     atexit._clear()  # what the imports left there would run, and cost, in every snippet
     gc.collect()
-    kernel.use_huge_pages()
+    layout.merge_mappings()
+    heap = layout.heap()
+    layout.use_huge_pages(heap)
     gc.freeze()
+    return heap
 
 
 def _hide_this_program() -> None:
@@ -132,7 +137,7 @@ def _fix_random_states() -> None:
     entropy.randbits = random.Random(SEED).getrandbits  # type: ignore[attr-defined]
 
 
-def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None) -> None:
+def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]]) -> None:
     """One slot per descriptor received, until the pool closes the channel."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # slots need no burial
     slots: dict[int, int] = {}
@@ -141,6 +146,6 @@ def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None
         if not message:
             return
         with socket.socket(fileno=fds[0]) as theirs:
-            slots[number] = slot.start(theirs, limits, filter_, number)
+            slots[number] = slot.start(theirs, limits, filter_, heap, number)
         if limits.jail == "gvisor":
             slots = {number: pid for number, pid in slots.items() if not slot.clear(number, pid)}
