@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import resource
 import statistics
@@ -37,7 +38,10 @@ SNIPPETS = {
 def _cpu_s() -> float:
     """CPU seconds of this process, its living descendants, and their buried children."""
     me = psutil.Process()
-    times = [me.cpu_times(), *(child.cpu_times() for child in me.children(recursive=True))]
+    times = [me.cpu_times()]
+    for child in me.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a snippet's: its parent has its time
+            times.append(child.cpu_times())
     return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 

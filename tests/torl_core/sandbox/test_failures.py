@@ -56,6 +56,32 @@ def test_a_killed_slot_loses_no_call_and_is_replaced():
     assert (stats.executed, stats.retried, stats.slots_replaced, stats.slots) == (1, 1, 1, 2)
 
 
+def test_a_killed_waiting_snippet_loses_no_call():
+    """A slot forks the next snippet's process ahead. The machine, short of memory, may take it before its call."""
+
+    async def work():
+        pool = await open_pool(SMALL)
+        for _ in range(2):
+            await pool.execute("pass")  # in each of the slots
+        await asyncio.sleep(0.3)
+        parents = {p.pid for p in psutil.Process().children(recursive=True) if p.children()}
+        waiting = [p for p in tree() if p.pid not in parents]
+        for process in waiting:
+            process.kill()
+        result = await pool.execute("print('done')")
+        again = [(await pool.execute(f"print({i})")).stdout for i in range(4)]
+        stats = pool.stats
+        await pool.close()
+        return waiting, result, again, stats
+
+    waiting, result, again, stats = asyncio.run(work())
+    assert len(waiting) == 2
+    assert (result.status, result.stdout) == ("ok", "done\n")
+    assert again == ["0\n", "1\n", "2\n", "3\n"]
+    assert (stats.executed, stats.slots, stats.slots_replaced) == (7, 2, 0)
+    assert 1 <= stats.retried <= 2
+
+
 def test_a_killed_worker_loses_no_call_and_is_replaced():
     async def work():
         pool = await open_pool(SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,8 @@ Jail = Literal["bubblewrap", "gvisor", "none"]
 
 JOB = struct.Struct("<dQ")
 """timeout_s, code_bytes. With it travel three descriptors: code, stdout and stderr, the latter two sealed to a size."""
+FILES = struct.Struct("3i")
+ROOM_FOR_FILES = socket.CMSG_SPACE(FILES.size)
 
 OUTCOME = struct.Struct("<BiddQQQ")
 """ending, wait status, wall_s, cpu_s, peak_memory_bytes, bytes of stdout and of stderr (where their offsets stand)."""

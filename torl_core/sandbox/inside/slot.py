@@ -14,13 +14,22 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import tempfile
 import time
 from typing import NoReturn, Protocol
 
 from torl_core.sandbox.inside import kernel, layout, snippet
-from torl_core.sandbox.inside.limits import CANCELLED, ENDED, JOB, NOT_STARTED, OUTCOME, TIMED_OUT, Limits
+from torl_core.sandbox.inside.limits import (
+    CANCELLED,
+    ENDED,
+    FILES,
+    JOB,
+    NOT_STARTED,
+    OUTCOME,
+    ROOM_FOR_FILES,
+    TIMED_OUT,
+    Limits,
+)
 
 READY = b"ready"
 UNPRIVILEGED_ID = 65534
@@ -33,8 +42,6 @@ USER_IDS = 4096
 ROOT = "/tmp/{}"
 """Of a slot in gVisor, by number."""
 OPEN_FILES = 256
-FILES = struct.Struct("3i")
-ROOM_FOR_FILES = socket.CMSG_SPACE(FILES.size)
 MEMORY_FOR_REPORT_BYTES = 32 << 20
 
 
@@ -66,15 +73,13 @@ def _serve(
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         place = _place(limits, number)
-        watch = _Watch(channel)
-        _limit_what_snippets_inherit(limits)
-        interpreter = snippet.Interpreter(limits, filter_)
-        started = mmap.mmap(-1, mmap.PAGESIZE)
+        server = _Server(channel, place, limits, filter_)
         place.refresh()
         layout.use_huge_pages(heap)  # those it shared with the warm interpreter fell apart where it wrote
         channel.send(READY)
-        while _serve_one(channel, interpreter, started, place, watch):
+        while server.serve_one():
             place.refresh()
+            server.fork()
         place.leave()
         status = 0
     except OSError as error:
@@ -96,31 +101,50 @@ def _limit_what_snippets_inherit(limits: Limits) -> None:
         resource.setrlimit(what, soft_and_hard)
 
 
-def _serve_one(
-    channel: socket.socket, interpreter: snippet.Interpreter, started: mmap.mmap, place: Place, watch: _Watch
-) -> bool:
-    message, ancillary, _, _ = channel.recvmsg(JOB.size, ROOM_FOR_FILES)
-    if len(message) != JOB.size:
-        return message != b""  # else a cancellation that crossed the answer it was meant for
-    timeout_s, code_bytes = JOB.unpack(message)
-    fds = FILES.unpack(ancillary[0][2])
-    started[0] = 0
-    begin = time.monotonic()
-    pid = kernel.fork()
-    if pid == 0:
-        interpreter.run(fds, code_bytes, started)
-    ending, alive, status, usage = watch.until_end(pid, timeout_s)
-    wall_s = time.monotonic() - begin
-    place.end_stragglers()
-    written = [os.lseek(fd, 0, os.SEEK_CUR) for fd in fds[1:]]
-    for fd in fds:
-        os.close(fd)
-    if ending == ENDED and not started[0]:
-        ending = NOT_STARTED
-    cpu_s = usage.ru_utime + usage.ru_stime
-    if alive:
-        channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024, *written))
-    return alive
+class _Server:
+    """Runs the snippets. The process of the next one is forked ahead and waits behind its jail's doors, so that a call
+    waits for neither: only the first is not, because the pool moves a slot to its control group after READY."""
+
+    def __init__(self, channel: socket.socket, place: Place, limits: Limits, filter_: kernel.Filter | None) -> None:
+        self._channel, self._place, self._watch = channel, place, _Watch(channel)
+        _limit_what_snippets_inherit(limits)
+        self._interpreter = snippet.Interpreter(limits, filter_)
+        self._started = mmap.mmap(-1, mmap.PAGESIZE)
+        self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._next = 0
+
+    def fork(self) -> None:
+        self._started[0] = 0
+        self._next = kernel.fork()
+        if self._next == 0:
+            self._interpreter.run(self._inbox, self._started)
+
+    def serve_one(self) -> bool:
+        """Whether the pool is still there."""
+        message, ancillary, _, _ = self._channel.recvmsg(JOB.size, ROOM_FOR_FILES)
+        if len(message) != JOB.size:
+            return message != b""  # else a cancellation that crossed the answer it was meant for
+        timeout_s, _ = JOB.unpack(message)
+        fds = FILES.unpack(ancillary[0][2])
+        if not self._next:
+            self.fork()
+        begin = time.monotonic()
+        self._outbox.sendmsg([message], ancillary)
+        ending, alive, status, usage = self._watch.until_end(self._next, timeout_s)
+        wall_s = time.monotonic() - begin
+        self._place.end_stragglers()
+        written = [os.lseek(fd, 0, os.SEEK_CUR) for fd in fds[1:]]
+        for fd in fds:
+            os.close(fd)
+        if ending == ENDED and not self._started[0]:
+            ending = NOT_STARTED
+            self._inbox.close()  # with the job in it, should that not have been taken
+            self._outbox.close()
+            self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        cpu_s = usage.ru_utime + usage.ru_stime
+        if alive:
+            self._channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024, *written))
+        return alive
 
 
 class _Watch:

@@ -13,6 +13,7 @@ import mmap
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -20,7 +21,7 @@ import types
 from typing import NoReturn
 
 from torl_core.sandbox.inside import kernel
-from torl_core.sandbox.inside.limits import Limits
+from torl_core.sandbox.inside.limits import FILES, JOB, ROOM_FOR_FILES, Limits
 
 FILE_NAME = "<snippet>"
 LONGEST_LINE, MOST_FRAMES = 2000, 1000
@@ -56,11 +57,11 @@ class Interpreter:
         sys.modules["__main__"] = self._main
         sys.argv = [FILE_NAME]
 
-    def run(self, fds: tuple[int, ...], code_bytes: int, started: mmap.mmap) -> NoReturn:
-        """In the new process: `fds` are code, stdout, stderr; `started` is set once nothing but the code can fail."""
+    def run(self, inbox: socket.socket, started: mmap.mmap) -> NoReturn:
+        """In the new process. Its job comes from `inbox`; `started` is set once nothing but the code can fail."""
         status = 1
         try:
-            source = self._enter(fds, code_bytes)
+            source = self._enter(inbox)
             started[0] = 1
             started.close()
             status = self._run_main(source)
@@ -68,26 +69,38 @@ class Interpreter:
         finally:
             os._exit(status & 0xFF)
 
-    def _enter(self, fds: tuple[int, ...], code_bytes: int) -> bytes:
+    def _enter(self, inbox: socket.socket) -> bytes:
         """The code, once every door is closed. What goes wrong is said on stderr and raised."""
-        code, out, err = fds
+        trouble = self._close_doors()
+        message, ancillary, _, _ = inbox.recvmsg(JOB.size, ROOM_FOR_FILES)
+        _, code_bytes = JOB.unpack(message)
+        code, out, err = FILES.unpack(ancillary[0][2])
         try:
-            os.setsid()
-            kernel.unblock_child_signals()
+            if trouble is not None:
+                raise trouble
             source = os.pread(code, code_bytes, 0)
             os.dup2(out, STDOUT)
             os.dup2(err, STDERR)
             os.closerange(3, 1 << 16)
+            return source
+        except BaseException as error:
+            os.write(err, f"{type(error).__name__}: {error}".encode())
+            raise
+
+    def _close_doors(self) -> Exception | None:
+        """All that need not wait for the code. Returns what went wrong, there being no stderr yet."""
+        try:
+            os.setsid()
+            kernel.unblock_child_signals()
             if self._limits.jailed:
                 kernel.drop_capabilities()
             else:
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             if self._filter is not None:
                 self._filter.install()
-            return source
-        except BaseException as error:
-            os.write(err, f"{type(error).__name__}: {error}".encode())
-            raise
+        except Exception as error:
+            return error
+        return None
 
     def _run_main(self, source: bytes) -> int:
         """Exit status of the code run as a script would be."""
