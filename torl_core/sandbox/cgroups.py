@@ -136,9 +136,9 @@ class Groups:
         self._folders.clear()
 
     def _add(self, hierarchy: Hierarchy, slots: int) -> None:
+        _remove_leftovers(hierarchy.mount)
         for parent in _places(hierarchy):
             with contextlib.suppress(OSError), _locked(parent, wait=True):
-                _remove_leftovers(parent)
                 folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
                 folder.mkdir()
                 try:
@@ -199,10 +199,14 @@ def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
-def _remove_leftovers(parent: Path) -> None:
-    for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(folder):  # else it is a living pool's
-            _remove(folder)
+def _remove_leftovers(mount: Path) -> None:
+    """Of killed pools, wherever in the tree they stood: a service or session has a group of its own each time."""
+    for place, names, _ in os.walk(mount):
+        ours = [name for name in names if name.startswith(PREFIX)]
+        names[:] = set(names) - set(ours)
+        for name in ours:  # locked: another pool is being opened there, or lives
+            with contextlib.suppress(OSError), _locked(Path(place)), _locked(Path(place, name)):
+                _remove(Path(place, name))
 
 
 def _remove(group: Path) -> bool:

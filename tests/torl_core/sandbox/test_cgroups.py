@@ -127,22 +127,86 @@ def test_the_processes_of_a_snippet_share_one_memory_limit(jailed):
     assert jailed.execute("print('next')").stdout == "next\n"
 
 
-def test_leftovers_of_a_killed_pool_are_removed_and_a_living_pools_are_not():
+KILLED_POOL = """
+import os, signal, sys
+from pathlib import Path
+from torl_core.sandbox.cgroups import Caps, Groups
+for place in sys.argv[1:]:
+    Path(place, "cgroup.procs").write_text(str(os.getpid()))
+groups = Groups(Caps(1 << 28, 8), 1)
+for folder, _, _ in groups._folders:
+    (folder / "slot").mkdir()
+    print(folder, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("where", ["in the same group", "in another group"])
+def test_leftovers_of_a_killed_pool_are_removed_and_a_living_pools_are_not(where):
+    """A session or service has a group of its own each time, so the next pool seldom stands where the last one did."""
     living = Groups(CAPS, slots=1)
-    program = (
-        "import os, signal\nfrom torl_core.sandbox.cgroups import Caps, Groups\n"
-        "groups = Groups(Caps(1 << 28, 8), 1)\n"
-        "for folder, _, _ in groups._folders:\n    (folder / 'slot').mkdir(); print(folder, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    others = [h.own / "another" for h in hierarchies() if h.version == 1] if where == "in another group" else []
+    for other in others:
+        other.mkdir()
+    words = [sys.executable, "-c", KILLED_POOL, *map(str, others)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     left = [Path(line) for line in done.stdout.split()]
-    assert left
+    assert left, done.stderr
     assert all(folder.is_dir() for folder in left)
+    assert [folder.parent for folder in left if folder.parent in others] == [f.parent for f in left if others]
     Groups(CAPS, slots=1).close()
     assert not any(folder.exists() for folder in left)
     assert all(folder.is_dir() for folder in _folders(living))
     living.close()
+    for other in others:
+        other.rmdir()
+
+
+VERSION_2 = """
+import os, signal, sys
+from pathlib import Path
+from torl_core.sandbox import cgroups
+mount, controller = Path(sys.argv[1]), sys.argv[2]
+own = mount / "torl-test"
+(own / "cgroup.procs").write_text(str(os.getpid()))
+cgroups.WANTED = (controller,)
+cgroups.Caps.files = lambda self, version: {controller: {}}
+(tree,) = [h for h in cgroups.hierarchies() if h.version == 2]
+assert (tree.own, tree.controllers) == (own, {controller}), tree
+groups = cgroups.Groups(cgroups.Caps(1 << 28, 8), 1)
+((folder, version, controllers),) = groups._folders
+child = os.fork()
+if child == 0:
+    signal.pause()  # until it is killed
+name = groups.enter(child)
+inside = (folder / name / "cgroup.procs").read_text().split() == [str(child)]
+print(folder.parent == mount, version, controllers == {controller}, inside)
+os.kill(child, 9)
+os.waitpid(child, 0)
+groups.close()
+print(folder.exists())
+"""
+
+
+def test_version_2_on_this_kernel():
+    """Where the process's own group holds processes, the folder is its sibling. With any controller there is: which of
+    them a machine has in version 2 does not matter to the rules of the tree."""
+    mounts = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if "cgroup2 " in line]
+    mount = next((m for m in mounts if os.access(m / "cgroup.subtree_control", os.W_OK)), None)
+    controllers = (mount / "cgroup.controllers").read_text().split() if mount else []
+    if mount is None or not controllers:
+        pytest.skip("no writable tree of version 2 with a controller here")
+    before = (mount / "cgroup.subtree_control").read_text().split()
+    (mount / "torl-test").mkdir()
+    try:
+        (mount / "cgroup.subtree_control").write_text(f"+{controllers[0]}")
+        words = [sys.executable, "-c", VERSION_2, str(mount), controllers[0]]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.stdout == "True 2 True True\nFalse\n", done.stderr
+    finally:
+        (mount / "torl-test").rmdir()
+        if controllers[0] not in before:
+            (mount / "cgroup.subtree_control").write_text(f"-{controllers[0]}")
 
 
 def test_a_group_waits_for_its_processes_to_end():
