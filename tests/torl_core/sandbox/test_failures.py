@@ -82,6 +82,26 @@ def test_a_killed_waiting_snippet_loses_no_call():
     assert 1 <= stats.retried <= 2
 
 
+def test_what_was_cancelled_before_it_began_never_runs():
+    async def work():
+        pool = await open_pool(SMALL.model_copy(update={"slots_per_worker": 1}))
+        outputs = []
+        for i in range(40):
+            call = asyncio.create_task(pool.execute("while True: pass"))
+            await asyncio.sleep(0)  # it is on its way to the slot
+            call.cancel()
+            outputs.append((await pool.execute(f"print({i})")).stdout)
+        await asyncio.sleep(0.5)
+        busy = [p.cpu_percent(0.2) for p in tree() if p.children() == []]
+        await pool.close()
+        return outputs, busy
+
+    outputs, busy = asyncio.run(work())
+    assert outputs == [f"{i}\n" for i in range(40)]
+    assert busy
+    assert max(busy) < 50
+
+
 def test_a_killed_worker_loses_no_call_and_is_replaced():
     async def work():
         pool = await open_pool(SMALL)

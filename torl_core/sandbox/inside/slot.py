@@ -110,14 +110,14 @@ class _Server:
         _limit_what_snippets_inherit(limits)
         self._interpreter = snippet.Interpreter(limits, filter_)
         self._started = mmap.mmap(-1, mmap.PAGESIZE)
-        self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._next = 0
 
     def fork(self) -> None:
         self._started[0] = 0
         self._next = kernel.fork()
         if self._next == 0:
-            self._interpreter.run(self._inbox, self._started)
+            self._interpreter.run(self._box[0], self._started)
 
     def serve_one(self) -> bool:
         """Whether the pool is still there."""
@@ -129,22 +129,26 @@ class _Server:
         if not self._next:
             self.fork()
         begin = time.monotonic()
-        self._outbox.sendmsg([message], ancillary)
+        self._box[1].sendmsg([message], ancillary)
         ending, alive, status, usage = self._watch.until_end(self._next, timeout_s)
         wall_s = time.monotonic() - begin
         self._place.end_stragglers()
         written = [os.lseek(fd, 0, os.SEEK_CUR) for fd in fds[1:]]
         for fd in fds:
             os.close(fd)
-        if ending == ENDED and not self._started[0]:
-            ending = NOT_STARTED
-            self._inbox.close()  # with the job in it, should that not have been taken
-            self._outbox.close()
-            self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not self._started[0]:
+            self._renew_box()
+            ending = NOT_STARTED if ending == ENDED else ending
         cpu_s = usage.ru_utime + usage.ru_stime
         if alive:
             self._channel.send(OUTCOME.pack(ending, status, wall_s, cpu_s, usage.ru_maxrss * 1024, *written))
         return alive
+
+    def _renew_box(self) -> None:
+        """The job may still lie in the old one, and must not be the next process's."""
+        for end in self._box:
+            end.close()
+        self._box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 class _Watch:
