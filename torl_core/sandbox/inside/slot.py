@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 
 from torl_core.sandbox.inside import kernel, layout, snippet
 from torl_core.sandbox.inside.limits import (
+    CANCEL,
     CANCELLED,
     ENDED,
     FILES,
@@ -122,8 +123,10 @@ class _Server:
     def serve_one(self) -> bool:
         """Whether the pool is still there."""
         message, ancillary, _, _ = self._channel.recvmsg(JOB.size, ROOM_FOR_FILES)
+        while message == CANCEL:  # it crossed the answer to the call it was meant for
+            message, ancillary, _, _ = self._channel.recvmsg(JOB.size, ROOM_FOR_FILES)
         if len(message) != JOB.size:
-            return message != b""  # else a cancellation that crossed the answer it was meant for
+            return False
         timeout_s, _ = JOB.unpack(message)
         fds = FILES.unpack(ancillary[0][2])
         if not self._next:
