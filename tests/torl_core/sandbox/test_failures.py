@@ -64,8 +64,8 @@ def test_a_killed_waiting_snippet_loses_no_call():
         for _ in range(2):
             await pool.execute("pass")  # in each of the slots
         await asyncio.sleep(0.3)
-        parents = {p.pid for p in psutil.Process().children(recursive=True) if p.children()}
-        waiting = [p for p in tree() if p.pid not in parents]
+        (worker,) = pool._workers
+        waiting = [p for p in tree(psutil.Process(worker.process.pid)) if not p.children()]
         for process in waiting:
             process.kill()
         result = await pool.execute("print('done')")
@@ -90,7 +90,8 @@ def test_a_cancellation_at_any_moment_ends_its_call_and_no_other(code):
         pool = await open_pool(SMALL.model_copy(update={"slots_per_worker": 1}))
         await pool.execute("pass")
         await asyncio.sleep(0.3)
-        outputs, before = [], len(tree())
+        (worker,) = pool._workers
+        outputs, before = [], len(tree(psutil.Process(worker.process.pid)))
         for i in range(80):
             call = asyncio.create_task(pool.execute(code))
             await asyncio.sleep(0)
@@ -98,7 +99,7 @@ def test_a_cancellation_at_any_moment_ends_its_call_and_no_other(code):
             call.cancel()
             outputs.append((await pool.execute(f"print({i})")).stdout)
         await asyncio.sleep(0.5)
-        after = tree()
+        after = tree(psutil.Process(worker.process.pid))
         busy = max(p.cpu_percent(0.2) for p in after)
         await pool.close()
         return outputs, before, len(after), busy
@@ -234,6 +235,7 @@ def test_nothing_leaks_over_many_calls(jailed):
         return len(inside), sum(p.num_fds() for p in inside), len(os.listdir("/proc/self/fd"))
 
     jailed.run(work(20))
+    time.sleep(0.5)  # until every slot has forked the next snippet's process
     before = held()
     jailed.run(work(200))
     assert wait_until(lambda: held() == before), (before, held())
