@@ -77,11 +77,12 @@ def replay(
     _check_state(store, place.name, step, before, optimizer)
     rate = config.learning_rate(step) if changed.keys() & _SCHEDULE else manifest.metrics["learning_rate"]
     with (
-        session(),
+        session() as resources,
         bar(f"replay {place.name} step {step}", 3) as progress,
         tempfile.TemporaryDirectory(prefix="torl-replay-") as scratch,
     ):
         progress.update(0, "reward")
+        resources.start_learner(config)
         rows = pa.concat_tables([get_table(store, ref) for ref in manifest.trajectories])
         scored = score(rows, config)
         progress.update(1, "training")

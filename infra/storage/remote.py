@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain
@@ -26,6 +27,9 @@ CALL_ATTEMPTS = 3
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 8
 """Of all files under way together: 128 MiB in memory, whatever their size."""
+
+HASHES_AT_ONCE = 4
+HASHED_BYTES = 1 << 20
 
 
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -155,8 +159,11 @@ def abort_upload(fs: fsspec.AbstractFileSystem, path: str, upload_id: str) -> No
         fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=name, UploadId=upload_id)
 
 
-def download(fs: fsspec.AbstractFileSystem, sizes: Mapping[str, int], files: Mapping[str, Path]) -> None:
-    """Get the objects {path: bytes} into {path: file}, part by part: a part that breaks off is fetched again alone."""
+def download(fs: fsspec.AbstractFileSystem, sizes: Mapping[str, int], files: Mapping[str, Path]) -> dict[str, str]:
+    """Get the objects {path: bytes} into {path: file}; returns {path: SHA-256}, taken as the parts come in.
+
+    Part by part: one that breaks off is fetched again alone.
+    """
 
     def fetch(path: str, start: int) -> None:
         end = min(start + PART_BYTES, sizes[path])
@@ -170,10 +177,29 @@ def download(fs: fsspec.AbstractFileSystem, sizes: Mapping[str, int], files: Map
     for path, size in sizes.items():
         with files[path].open("wb") as file:
             file.truncate(size)
-    parts = [(path, start) for path, size in sizes.items() for start in range(0, size, PART_BYTES)]
-    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
-        for done in [pool.submit(fetch, *part) for part in parts]:
-            done.result()
+    transfers, hashes = ThreadPoolExecutor(PARTS_AT_ONCE), ThreadPoolExecutor(HASHES_AT_ONCE)
+    try:
+        digests = {}
+        for path, size in sizes.items():
+            parts = [transfers.submit(fetch, path, start) for start in range(0, size, PART_BYTES)]
+            digests[path] = hashes.submit(_digest_behind, files[path], parts)
+        return {path: digest.result() for path, digest in digests.items()}
+    finally:
+        transfers.shutdown(cancel_futures=True)
+        hashes.shutdown(cancel_futures=True)
+
+
+def _digest_behind(path: Path, parts: list[Future[None]]) -> str:
+    """Of a file whose parts are still coming in, each read when it has come. Raises what a part raised."""
+    hashed = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:  # a buffer would read ahead, into what has not come
+        for part in parts:
+            part.result()
+            left = PART_BYTES
+            while left and (data := file.read(min(left, HASHED_BYTES))):
+                hashed.update(data)
+                left -= len(data)
+    return hashed.hexdigest()
 
 
 def cause_of(error: Exception, fs: fsspec.AbstractFileSystem, root: str) -> Exception:

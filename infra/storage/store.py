@@ -27,7 +27,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from infra.storage.cache import FolderCache, default_cache
-from infra.storage.digests import digest_bytes, digest_folder, files_of
+from infra.storage.digests import combine_digests, digest_bytes, digest_folder, files_of
 from infra.storage.local import TEMPORARY, temporary_beside, write_through
 from infra.storage.remote import (
     abort_upload,
@@ -432,15 +432,15 @@ class Store:
         """Fetched twice before it is called damaged: the first copy may have broken on its way."""
         for last in (False, True):
             with self._cache.space() as folder:
-                self._get_all(key, folder)
-                found = digest_folder(folder)
+                found = self._get_all(key, folder)
                 if digest in (None, found):
                     return self._cache.add(folder, found)
                 if last:
                     self._verify(key, found, str(digest))
         raise AssertionError("unreachable")
 
-    def _get_all(self, key: str, folder: Path) -> None:
+    def _get_all(self, key: str, folder: Path) -> str:
+        """Returns the digest of what came."""
         sources = self.list(key)
         if not sources:
             raise FileNotFoundError("there is no such folder")
@@ -451,9 +451,10 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
         if self.is_s3:
             sizes = list_objects(self.fs, f"{self.path(key)}/")
-            download(self.fs, {path: sizes[path] for path in files}, files)
-        else:
-            self.fs.get(list(files), [str(file) for file in files.values()])
+            digests = download(self.fs, {path: sizes[path] for path in files}, files)
+            return combine_digests({files[path].relative_to(folder).as_posix(): digests[path] for path in files})
+        self.fs.get(list(files), [str(file) for file in files.values()])
+        return digest_folder(folder)
 
     @property
     def _cache(self) -> FolderCache:
