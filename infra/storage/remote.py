@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -45,12 +46,23 @@ def options(uri: str) -> dict[str, Any]:
     """Of the file system that serves `uri`. Listings are never cached: another process may be writing."""
     if not uri.startswith(("s3://", "s3a://")):
         return {"use_listings_cache": False}
-    client = {
+    client: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
         "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
     }
+    client["connector_args"] = {"socket_factory": _impatient_socket}
     return {"use_listings_cache": False, "config_kwargs": client}
+
+
+def _impatient_socket(address: tuple[Any, ...]) -> socket.socket:
+    """For a server that stops reading in the middle of a body: aiohttp's timeouts are of connecting and of reading, so
+    the kernel must end a connection on which nothing is taken for so long."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT_S * 1000)
+    return made
 
 
 def _expect_no_leave() -> None:

@@ -1,5 +1,6 @@
 """The stores that the suite runs on: a folder, memory, and two S3 servers, moto's and Ceph's, on loopback."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -51,12 +52,14 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 def _install_moto() -> None:
     """Once per checkout; skips where no package index can be reached."""
-    if (MOTO / "bin" / "moto_server").exists():
-        return
-    subprocess.run([sys.executable, "-m", "venv", MOTO], check=True)
-    done = subprocess.run([MOTO / "bin" / "pip", "install", "--quiet", "moto[server,s3]>=5"], check=False)
-    if done.returncode:
-        pytest.skip("moto could not be installed into .venv-moto")
+    with (ROOT / "pyproject.toml").open() as lock:  # several test processes may come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (MOTO / "bin" / "moto_server").exists():
+            return
+        subprocess.run([sys.executable, "-m", "venv", MOTO], check=True)
+        done = subprocess.run([MOTO / "bin" / "pip", "install", "--quiet", "moto[server,s3]>=5"], check=False)
+        if done.returncode:
+            pytest.skip("moto could not be installed into .venv-moto")
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

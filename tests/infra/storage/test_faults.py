@@ -45,6 +45,16 @@ def test_a_store_that_fails_for_a_while_is_asked_again(faulty, kind):
     assert store.list("") == ["a/x"]
 
 
+def test_a_store_that_stops_in_the_middle_of_a_body_is_sent_it_again(faulty):
+    """A body larger than any socket's buffers: nothing is waited for but the store's reading."""
+    store, between = faulty
+    data = os.urandom(40 << 20)
+    stall = between.fault("stall", method="PUT", path="large", times=2)
+    store.write("large", data)
+    assert stall.struck == 2
+    assert store.read("large") == data
+
+
 def test_a_body_that_breaks_off_is_fetched_again(faulty):
     store, between = faulty
     key, digest = store.put_object("t", DATA)
