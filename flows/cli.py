@@ -157,10 +157,11 @@ def sql(
 @app.command()
 def show(store: StoreAddress, trajectory_id: Annotated[str, typer.Argument(metavar="TRAJECTORY_ID")]) -> None:
     """One trajectory in colour: what the model wrote, what the tool answered, what is trained."""
+    from flows.tables import out
     from infra.analytics import show as render
     from infra.storage import Store
 
-    Console().print(render(Store.open(store), trajectory_id))
+    out().print(render(Store.open(store), trajectory_id))
 
 
 @app.command()

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from flows.campaign import campaign
+from flows.tables import out
 from infra.analytics import query, report
 from infra.progress import bar, console
 from infra.resources import session
@@ -52,7 +52,7 @@ class DemoResult:
         if as_json:
             print(json.dumps(asdict(self)))
             return
-        Console().print(_table(self.lines))
+        out().print(_table(self.lines))
         console.print(f"report: {self.report}\nstore:  {self.store}", highlight=False, soft_wrap=True)
         console.print(f'next:   torl sql {self.store} "FROM figure5"', highlight=False, soft_wrap=True)
 

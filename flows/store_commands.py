@@ -11,7 +11,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 if TYPE_CHECKING:
     from infra.storage.listing import CampaignLine, EvaluationLine, StepLine
@@ -165,7 +164,9 @@ def _mib(count: int) -> int:
 def _print_listing(lines: list[CampaignLine | StepLine | EvaluationLine]) -> None:
     from rich.table import Table
 
-    console, table = Console(width=None if sys.stdout.isatty() else 160), None
+    from flows.tables import out
+
+    console, table = out(), None
     for line in lines:
         if line.kind == "campaign":
             if table:

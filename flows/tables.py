@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from flows.replay import Replay
 
 
+def out() -> Console:
+    """For stdout: a pipe or a file has no edge at which tables must be cut."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+
+
 def print_table(table: pa.Table, form: str) -> None:
     """`form`: table, csv or json (one array of objects). Nested values become JSON in csv."""
     if form == "json":
@@ -29,7 +36,7 @@ def print_table(table: pa.Table, form: str) -> None:
         shown = Table(*table.column_names, header_style="bold")
         for row in table.to_pylist():
             shown.add_row(*(_cell(value) for value in row.values()))
-        Console().print(shown)
+        out().print(shown)
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> None:
@@ -43,7 +50,7 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
         if not check.ok and check.remedy:
             detail.append(f"\n{check.remedy}", style="dim")
         table.add_row(mark, check.name, detail)
-    Console().print(table)
+    out().print(table)
 
 
 _COMPARED = (
@@ -63,7 +70,7 @@ def print_replay(result: Replay) -> None:
     table.add_row("update, L2 norm", _cell(was.update_norm), _cell(now.update_norm))
     table.add_row("weights", was.weights[:16], now.weights[:16])
     table.add_row("optimizer state", *((side.optimizer or "")[:16] for side in (was, now)))
-    console = Console()
+    console = out()
     console.print(table)
     for line in _replay_lines(result):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
