@@ -17,7 +17,7 @@ import pytest
 
 from torl_core.config import SandboxConfig
 from torl_core.errors import SandboxCannotIsolate, SandboxUnavailable
-from torl_core.sandbox import check_isolation, check_worker, isolation, jail, open_pool
+from torl_core.sandbox import check_isolation, check_worker, isolation, jail, open_pool, seccomp
 
 ROOT = Path(__file__).parents[3]
 SMALL = SandboxConfig(workers=1, slots_per_worker=2, timeout_s=10.0, max_retries=2)
@@ -36,6 +36,15 @@ def wait_until(condition, timeout_s: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def settled(measure):
+    """What `measure` says once it says the same twice: slots fork the next snippet's process after their answer."""
+    now, earlier = measure(), None
+    while now != earlier:
+        time.sleep(0.3)
+        now, earlier = measure(), now
+    return now
 
 
 def test_a_killed_slot_loses_no_call_and_is_replaced():
@@ -63,9 +72,10 @@ def test_a_killed_waiting_snippet_loses_no_call():
         pool = await open_pool(SMALL)
         for _ in range(2):
             await pool.execute("pass")  # in each of the slots
-        await asyncio.sleep(0.3)
         (worker,) = pool._workers
-        waiting = [p for p in tree(psutil.Process(worker.process.pid)) if not p.children()]
+        inside = psutil.Process(worker.process.pid)
+        settled(lambda: len(tree(inside)))
+        waiting = [p for p in tree(inside) if not p.children()]
         for process in waiting:
             process.kill()
         result = await pool.execute("print('done')")
@@ -89,20 +99,18 @@ def test_a_cancellation_at_any_moment_ends_its_call_and_no_other(code):
     async def work():
         pool = await open_pool(SMALL.model_copy(update={"slots_per_worker": 1}))
         await pool.execute("pass")
-        await asyncio.sleep(0.3)
         (worker,) = pool._workers
-        outputs, before = [], len(tree(psutil.Process(worker.process.pid)))
+        outputs, before = [], settled(lambda: len(tree(psutil.Process(worker.process.pid))))
         for i in range(80):
             call = asyncio.create_task(pool.execute(code))
             await asyncio.sleep(0)
             time.sleep(i / 4000)  # the event loop is busy: it cancels before it sees an answer
             call.cancel()
             outputs.append((await pool.execute(f"print({i})")).stdout)
-        await asyncio.sleep(0.5)
-        after = tree(psutil.Process(worker.process.pid))
-        busy = max(p.cpu_percent(0.2) for p in after)
+        after = settled(lambda: len(tree(psutil.Process(worker.process.pid))))
+        busy = max(p.cpu_percent(0.2) for p in tree(psutil.Process(worker.process.pid)))
         await pool.close()
-        return outputs, before, len(after), busy
+        return outputs, before, after, busy
 
     outputs, before, after, busy = asyncio.run(work())
     assert outputs == [f"{i}\n" for i in range(80)]
@@ -145,6 +153,22 @@ def test_a_snippet_that_takes_its_worker_along_every_time_is_a_crash():
     assert "died 3 times" in result.stderr
     assert stats.retried == 2
     assert following.stdout == "next\n"
+
+
+def test_a_jail_that_cannot_be_completed_runs_nothing(monkeypatch):
+    """The kernel refuses this filter."""
+    monkeypatch.setattr(seccomp, "filter_program", lambda: bytes(8))
+
+    async def work():
+        pool = await open_pool(SMALL)
+        with pytest.raises(SandboxUnavailable, match=r"could not be started: OSError.*prctl: Invalid argument"):
+            await pool.execute("print('ran')")
+        stats = pool.stats
+        await pool.close()
+        return stats
+
+    stats = asyncio.run(work())
+    assert (stats.executed, stats.retried) == (0, SMALL.max_retries)
 
 
 def test_when_no_worker_starts_any_more_calls_are_unavailable(monkeypatch):
@@ -235,8 +259,7 @@ def test_nothing_leaks_over_many_calls(jailed):
         return len(inside), sum(p.num_fds() for p in inside), len(os.listdir("/proc/self/fd"))
 
     jailed.run(work(20))
-    time.sleep(0.5)  # until every slot has forked the next snippet's process
-    before = held()
+    before = settled(held)
     jailed.run(work(200))
     assert wait_until(lambda: held() == before), (before, held())
 

@@ -6,7 +6,6 @@ left half way through giving the lock away.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import signal
@@ -27,15 +26,16 @@ SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
-_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.madvise.argtypes = _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.personality.argtypes = [ctypes.c_ulong]
 _quick = ctypes.PyDLL(None)
 """For what every snippet calls. Each page written on the way is a page copied: nothing keeps errno, and arguments are
-plain integers."""
-_quick.capset.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-_quick.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+plain integers. What fails is called once more through `_libc`."""
 _quick.fork.argtypes = []
+for _library in (_libc, _quick):
+    _library.capset.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    _library.sigprocmask.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    _library.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 def _call(name: str, *args: object) -> int:
@@ -53,9 +53,7 @@ def fork() -> int:
     shared pages per snippet, which is half of what a snippet costs, and reseed what is meant to stay deterministic.
     """
     pid: int = _quick.fork()
-    if pid < 0:
-        raise OSError("fork failed")
-    return pid
+    return pid if pid >= 0 else _call("fork")  # for its error
 
 
 def fork_into(namespaces: int) -> int:
@@ -111,28 +109,29 @@ _HEADER_AT, _NONE_AT = ctypes.addressof(_VERSION_3), ctypes.addressof(_NO_CAPABI
 
 def drop_capabilities() -> None:
     if _quick.capset(_HEADER_AT, _NONE_AT):
-        raise OSError("capset failed")
+        _call("capset", _HEADER_AT, _NONE_AT)  # for its error
 
 
 def keep_only_capability(number: int) -> None:
     only = _Capabilities(1 << number, 1 << number)
-    if _quick.capset(_HEADER_AT, ctypes.addressof(only)):
-        raise OSError("capset failed")
+    _call("capset", _HEADER_AT, ctypes.addressof(only))
+
+
+_CHILD_ENDED = ctypes.create_string_buffer((1 << signal.SIGCHLD - 1).to_bytes(128, "little"), 128)
+"""A sigset_t."""
+_UNBLOCK, _CHILD_ENDED_AT = int(signal.SIG_UNBLOCK), ctypes.addressof(_CHILD_ENDED)
 
 
 def child_signals() -> int:
     """A descriptor that is readable when a child has ended. SIGCHLD stays blocked, in forked processes too."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-    only = ctypes.create_string_buffer((1 << signal.SIGCHLD - 1).to_bytes(128, "little"), 128)
-    return _call("signalfd", -1, only, SFD_NONBLOCK | SFD_CLOEXEC)
+    return _call("signalfd", -1, _CHILD_ENDED, SFD_NONBLOCK | SFD_CLOEXEC)
 
 
 def unblock_child_signals() -> None:
-    """Without `signal`'s own wrapper, whose enumerations lie on forty more pages."""
-    _signal.pthread_sigmask(_UNBLOCK, _CHILD)
-
-
-_UNBLOCK, _CHILD = int(signal.SIG_UNBLOCK), (int(signal.SIGCHLD),)
+    """As Python's own call, whose enumerations lie on forty more pages."""
+    if _quick.sigprocmask(_UNBLOCK, _CHILD_ENDED_AT, None):
+        _call("sigprocmask", _UNBLOCK, _CHILD_ENDED_AT, None)  # for its error
 
 
 class _Program(ctypes.Structure):
@@ -149,7 +148,7 @@ class Filter:
 
     def install(self) -> None:
         if _quick.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0):
-            raise OSError("seccomp failed")
+            _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self._address, 0, 0)  # for its error
 
 
 def collapse(start: int, length: int) -> None:

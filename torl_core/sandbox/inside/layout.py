@@ -22,6 +22,11 @@ LARGEST_HEAP_BLOCK = 32 * MIB
 """The most that the C library's threshold grows to by itself, too."""
 
 
+Heap = list[tuple[int, int]]
+"""Start and length in bytes of the stretches that can be huge pages."""
+_held: list[bytes] = []
+
+
 @dataclass(frozen=True, slots=True)
 class _Region:
     start: int
@@ -42,9 +47,6 @@ def reserve() -> None:
     _held.extend(blocks[:: per_arena // 2])  # one is enough for an arena to be kept
 
 
-_held: list[bytes] = []
-
-
 def merge_mappings() -> None:
     """A library has five mappings, that could be two: what is read and what is run; what was written and what may be.
     Nothing is lost by that in a process whose business it is to run strangers' code."""
@@ -57,8 +59,7 @@ def merge_mappings() -> None:
             kernel.protect(region.start, region.end, kernel.READ | (kernel.WRITE if relocated else kernel.EXECUTE))
 
 
-def heap() -> list[tuple[int, int]]:
-    """Start and length in bytes of what can be huge pages."""
+def heap() -> Heap:
     found = []
     for region in _regions():
         if region.access == "rw-p" and region.path in ("", "[heap]"):
@@ -68,7 +69,7 @@ def heap() -> list[tuple[int, int]]:
     return found
 
 
-def use_huge_pages(regions: list[tuple[int, int]]) -> None:
+def use_huge_pages(regions: Heap) -> None:
     """Whatever of `regions` is no huge page becomes one, private to this process."""
     for start, length in regions:
         kernel.collapse(start, length)

@@ -46,9 +46,7 @@ OPEN_FILES = 256
 MEMORY_FOR_REPORT_BYTES = 32 << 20
 
 
-def start(
-    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]], number: int
-) -> int:
+def start(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: layout.Heap, number: int) -> int:
     """Fork a slot that serves `channel`, in namespaces of its own where it is jailed: the worker's `number`-th. Returns
     its process."""
     pid = kernel.fork_into(NAMESPACES[limits.jail]) if limits.jailed else kernel.fork()
@@ -67,7 +65,7 @@ def clear(number: int, pid: int) -> bool:
 
 
 def _serve(
-    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]], number: int
+    channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: layout.Heap, number: int
 ) -> NoReturn:
     """Until the pool closes the channel. Whatever fails here ends the slot; the pool replaces it."""
     status = 1
@@ -122,8 +120,8 @@ class _Server:
 
     def serve_one(self) -> bool:
         """Whether the pool is still there."""
-        message, ancillary, _, _ = self._channel.recvmsg(JOB.size, ROOM_FOR_FILES)
-        while message == CANCEL:  # it crossed the answer to the call it was meant for
+        message = CANCEL
+        while message == CANCEL:  # one that crossed the answer to the call it was meant for
             message, ancillary, _, _ = self._channel.recvmsg(JOB.size, ROOM_FOR_FILES)
         if len(message) != JOB.size:
             return False

@@ -98,8 +98,8 @@ def _be_killed_first() -> None:
         file.write("1000")
 
 
-def _warm_up() -> list[tuple[int, int]]:
-    """Returns what of the heap is in huge pages, see `layout.heap`."""
+def _warm_up() -> layout.Heap:
+    """Returns what of its memory is in huge pages."""
     layout.reserve()
     for name in _COMMON.split():
         importlib.import_module(name)
@@ -137,7 +137,7 @@ def _fix_random_states() -> None:
     entropy.randbits = random.Random(SEED).getrandbits  # type: ignore[attr-defined]
 
 
-def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: list[tuple[int, int]]) -> None:
+def _serve(channel: socket.socket, limits: Limits, filter_: kernel.Filter | None, heap: layout.Heap) -> None:
     """One slot per descriptor received, until the pool closes the channel."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # slots need no burial
     slots: dict[int, int] = {}
