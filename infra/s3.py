@@ -26,8 +26,9 @@ PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 BUCKET = "s3://torl"
 _KEYS = ("torl", "torl-secret")
 _START_S = 60
-_TRIES = 3
-"""Ceph's clients may send a command before they know their cluster, which then refuses it; the disk ends over that."""
+_OWN_CONFIG = "--no-mon-config"
+"""For every client: one that fetches its configuration from the monitor forgets the fsid that it has read in the file,
+and a command that it sends before it has heard it again is refused ("wrong fsid"), over which the disk ends."""
 
 _CONFIG = """[global]
 fsid = {fsid}
@@ -71,16 +72,8 @@ def ceph() -> Iterator[dict[str, str]]:
     """Start it; yields the AWS_ variables that lead there, with bucket `torl` made. Raises StoreError if it fails."""
     if reason := why_not():
         raise StoreError(f"no local S3 ({reason})", "The local S3 is Ceph's gateway", "Install its packages")
-    for tries_left in reversed(range(_TRIES)):
-        with ExitStack() as stack:
-            try:
-                environment = _start(stack)
-            except StoreError:
-                if tries_left:
-                    continue
-                raise
-            yield environment
-            return
+    with ExitStack() as stack:
+        yield _start(stack)
 
 
 def _start(stack: ExitStack) -> dict[str, str]:
@@ -94,14 +87,14 @@ def _start(stack: ExitStack) -> dict[str, str]:
     _start_monitor(stack, config, fsid, f"v1:127.0.0.1:{mon}")
     osd = str(uuid.uuid4())
     _run(config, "ceph", "osd", "new", osd, "0")
-    _run(config, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
+    _run(config, "ceph-osd", _OWN_CONFIG, "-i", "0", "--mkfs", "--osd-uuid", osd)
     disk = stack.enter_context(_daemon(config, "ceph-osd", "-i", "0"))
     gateway = stack.enter_context(_daemon(config, "radosgw", "-n", "client.rgw"))
     environment = _environment(f"http://127.0.0.1:{rgw}")
     _wait(environment["AWS_ENDPOINT_URL"], [disk, gateway], home)
     access, secret = _KEYS
     user = ("user", "create", "--uid=torl", "--display-name=torl", f"--access-key={access}", f"--secret={secret}")
-    _run(config, "radosgw-admin", *user)
+    _run(config, "radosgw-admin", _OWN_CONFIG, *user)
     make_bucket(environment)
     return environment
 
@@ -146,7 +139,7 @@ def _run(config: Path, program: str, *arguments: str) -> None:
 @contextmanager
 def _daemon(config: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     # A starter that is killed takes its daemons with it.
-    command = ["setpriv", "--pdeathsig", "KILL", program, "-f", "-c", str(config), *arguments]
+    command = ["setpriv", "--pdeathsig", "KILL", program, "-f", _OWN_CONFIG, "-c", str(config), *arguments]
     with (config.parent / f"{program}.out").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -38,20 +38,23 @@ def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     fs, root = fsspec.core.url_to_fs(uri, **options(uri))
     if is_s3(fs):
         fs.retries = CALL_ATTEMPTS
+        fs.config_kwargs = fs.config_kwargs | {"connector_args": {"socket_factory": _impatient_socket}}
         _expect_no_leave()
     return fs, root
 
 
 def options(uri: str) -> dict[str, Any]:
-    """Of the file system that serves `uri`. Listings are never cached: another process may be writing."""
+    """Of the file system that serves `uri`, as JSON: Prefect's server keeps them beside the address of its results.
+
+    Listings are never cached: another process may be writing.
+    """
     if not uri.startswith(("s3://", "s3a://")):
         return {"use_listings_cache": False}
-    client: dict[str, Any] = {
+    client = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
         "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
     }
-    client["connector_args"] = {"socket_factory": _impatient_socket}
     return {"use_listings_cache": False, "config_kwargs": client}
 
 

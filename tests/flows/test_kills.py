@@ -7,7 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -151,15 +151,18 @@ def test_killed_while_sampling_only_the_groups_that_were_under_way_are_sampled_a
 @contextmanager
 def running(config: Path, environment: Environment) -> Iterator[subprocess.Popen[bytes]]:
     """A campaign, killed with its whole process group when the block ends."""
-    process = subprocess.Popen(
-        [BIN / "torl", "campaign", config],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    output = config.with_suffix(".log")
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [BIN / "torl", "campaign", config], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        print(output.read_text(errors="replace"))  # shown by pytest where the test fails
 
 
 @pytest.mark.parametrize("cache_survives", [True, False])

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from infra.storage import Store
 from infra.storage.cache import FolderCache
 from infra.storage.digests import digest_folder
+from infra.storage.remote import options
 from torl_core.errors import StoreError
 
 
@@ -48,6 +50,12 @@ def test_what_is_committed_never_changes(store):
         store.write_once("m.json", b"second")
     assert store.read("m.json") == b"first"
     assert store.list("") == ["m.json"]
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "/runs"])
+def test_the_options_of_a_store_are_such_as_prefects_server_keeps(uri):
+    """With the address of the task results (infra/blocks.py)."""
+    assert json.loads(json.dumps(options(uri))) == options(uri)
 
 
 def test_missing_object_is_named(store):
