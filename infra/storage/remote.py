@@ -46,7 +46,9 @@ def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 def options(uri: str) -> dict[str, Any]:
     """Of the file system that serves `uri`, as JSON: Prefect's server keeps them beside the address of its results.
 
-    Listings are never cached: another process may be writing.
+    Listings are never cached: another process may be writing. Parts have one size, as Cloudflare's R2 wants them. The
+    SHA-256 of a body is in its signature, which every server checks; botocore's own way over TLS, a CRC32 in a trailer,
+    is refused by R2 and by Ceph 16.
     """
     if not uri.startswith(("s3://", "s3a://")):
         return {"use_listings_cache": False}
@@ -54,8 +56,10 @@ def options(uri: str) -> dict[str, Any]:
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
         "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
     }
-    return {"use_listings_cache": False, "config_kwargs": client}
+    return {"use_listings_cache": False, "fixed_upload_size": True, "config_kwargs": client}
 
 
 def _impatient_socket(address: tuple[Any, ...]) -> socket.socket:

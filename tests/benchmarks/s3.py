@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import fsspec
 import yaml
 
 from infra.analytics import query
 from infra.s3 import BUCKET, ceph
 from infra.storage import CampaignStore, Store
 from infra.storage.digests import digest_folder
-from infra.storage.remote import file_system
 from torl_core.toy.base import build_base
 
 TORL = Path(sys.executable).parent / "torl"
@@ -83,7 +83,7 @@ def fill(folder: Path, size: int, files: int = 2) -> Path:
 def throughput(scratch: Path, mib: int) -> None:
     """Ours reads everything once more for the digest; s3fs alone has its own defaults. They take turns."""
     source = fill(scratch / "source", mib << 20)
-    fs, _ = file_system(BUCKET)
+    fs = fsspec.filesystem("s3")
     store = Store.open(f"{BUCKET}/{uuid.uuid4().hex}", cache=scratch / "cache")
     seconds: dict[str, list[float]] = {name: [] for name in ("put", "s3fs put", "get", "s3fs get")}
     names = [path.name for path in source.iterdir()]

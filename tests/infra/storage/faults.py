@@ -1,6 +1,7 @@
 """A proxy before an S3 server that fails on purpose: errors by code, connections that reset, stall or break off."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class Proxy:
 
 
 @contextmanager
-def proxy(upstream: str) -> Iterator[Proxy]:
+def proxy(upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """In a thread with a loop of its own. Signatures hold: the Host header is passed on as the client sent it."""
     ready, stop = threading.Event(), asyncio.Event()
     made: list[Proxy] = []
@@ -61,12 +62,11 @@ def proxy(upstream: str) -> Iterator[Proxy]:
     async def serve() -> None:
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             server = web.Server(lambda request: _answer(made[0], session, request))
-            runner = web.ServerRunner(server)
+            runner = web.ServerRunner(server, shutdown_timeout=0.1)
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
-            await site.start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
             port = runner.addresses[0][1]
-            made.append(Proxy(f"http://127.0.0.1:{port}", upstream))
+            made.append(Proxy(f"{'https' if tls else 'http'}://127.0.0.1:{port}", upstream))
             ready.set()
             await stop.wait()
             await runner.cleanup()
