@@ -131,9 +131,11 @@ def _start_monitor(stack: ExitStack, config: Path, fsid: str, address: str) -> N
 
 def _run(config: Path, program: str, *arguments: str) -> None:
     command = [program, "-c", str(config), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_START_S, check=False)
-    if done.returncode:
-        raise StoreError(f"{' '.join(command)} failed ({done.stderr.strip()[-500:]})", "Ceph must start", "See its log")
+    try:
+        subprocess.run(command, capture_output=True, timeout=_START_S, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or b"").decode(errors="replace").strip()[-500:]
+        raise StoreError(f"{error} ({said})", "Ceph must start", "Free memory or ports, and start it again") from error
 
 
 @contextmanager
