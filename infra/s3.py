@@ -20,15 +20,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tenacity import retry, stop_after_delay, wait_fixed
+
 from torl_core.errors import StoreError
 
 PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 BUCKET = "s3://torl"
 _KEYS = ("torl", "torl-secret")
-_START_S = 60
+_START_S = 120
 _OWN_CONFIG = "--no-mon-config"
-"""For every client: one that fetches its configuration from the monitor forgets the fsid that it has read in the file,
-and a command that it sends before it has heard it again is refused ("wrong fsid"), over which the disk ends."""
+"""A client that fetches its configuration from the monitor forgets the fsid that it has read in the file. A command
+that it sends before it has heard it again is refused ("wrong fsid"); a disk ends over that. `ceph` always does."""
 
 _CONFIG = """[global]
 fsid = {fsid}
@@ -86,7 +88,7 @@ def _start(stack: ExitStack) -> dict[str, str]:
     config.write_text(_CONFIG.format(fsid=fsid, home=home, mon=mon, rgw=rgw))
     _start_monitor(stack, config, fsid, f"v1:127.0.0.1:{mon}")
     osd = str(uuid.uuid4())
-    _run(config, "ceph", "osd", "new", osd, "0")
+    _register_disk(config, osd)
     _run(config, "ceph-osd", _OWN_CONFIG, "-i", "0", "--mkfs", "--osd-uuid", osd)
     disk = stack.enter_context(_daemon(config, "ceph-osd", "-i", "0"))
     gateway = stack.enter_context(_daemon(config, "radosgw", "-n", "client.rgw"))
@@ -127,6 +129,12 @@ def _start_monitor(stack: ExitStack, config: Path, fsid: str, address: str) -> N
     _run(config, "monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[{address}]", monmap)
     _run(config, "ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
     stack.enter_context(_daemon(config, "ceph-mon", "-i", "a"))
+
+
+@retry(stop=stop_after_delay(_START_S), wait=wait_fixed(0.2), reraise=True)
+def _register_disk(config: Path, osd: str) -> None:
+    """Idempotent. It may be refused, see `_OWN_CONFIG`."""
+    _run(config, "ceph", "osd", "new", osd, "0")
 
 
 def _run(config: Path, program: str, *arguments: str) -> None:

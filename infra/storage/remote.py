@@ -265,6 +265,10 @@ _BY_CODE = {
     ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"): _NO_ANSWER,
 }
 _NO_ROOM = ("There must be room on the disk", "Free space, or point the store or TORL_CACHE at another disk")
+_STRANGER = (
+    "The server's certificate must come from an authority that this machine trusts",
+    "Let AWS_CA_BUNDLE name the file with the authority's certificate, and check AWS_ENDPOINT_URL",
+)
 _OTHERWISE = (
     "The store must be readable and writable by this user",
     "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",
@@ -281,4 +285,6 @@ def rule_and_remedy(error: BaseException) -> tuple[str, str]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _NO_ROOM
     said = f"{type(error).__name__}: {error}"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return _STRANGER
     return _NO_ANSWER if any(mark in said for mark in _BROKEN_CONNECTION) else _OTHERWISE

@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -36,29 +36,41 @@ def faulty(
         fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def test_over_tls_bodies_are_signed_as_every_s3_understands(
+@pytest.fixture
+def over_tls(
     ceph_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A checksum in a trailer, botocore's way over TLS, is refused by R2 and by Ceph 16 (Debian 12)."""
+) -> Iterator[Callable[[], Store]]:
+    """Opens a store on Ceph whose certificate is of the authority in `AWS_CA_BUNDLE`."""
     monkeypatch.setattr(remote, "PART_BYTES", 5 << 20)
     authority, tls = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "weights").write_bytes(os.urandom(12 << 20))
-    (tmp_path / "m" / "config").write_bytes(b"{}")
     with proxy(ceph_server["AWS_ENDPOINT_URL"], tls) as between:
         names = {"AWS_ENDPOINT_URL": between.url, "AWS_CA_BUNDLE": str(tmp_path / "authority.pem")}
         for name, value in (ceph_server | names).items():
             monkeypatch.setenv(name, value)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        store = Store.open(f"s3://torl/{uuid.uuid4().hex}", cache=tmp_path / "cache")
-        store.write("one", DATA)
-        assert store.read("one") == DATA
-        assert not store.create("one", b"other")
-        digest = store.put_folder(tmp_path / "m", "m")
-        assert digest_folder(store.fetch_folder("m", digest)) == digest
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield lambda: Store.open(f"s3://torl/{uuid.uuid4().hex}", cache=tmp_path / "cache")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_over_tls_bodies_are_signed_as_every_s3_understands(over_tls, tmp_path):
+    """A checksum in a trailer, botocore's way over TLS, is refused by R2 and by Ceph 16 (Debian 12)."""
+    store = over_tls()
+    store.write("one", DATA)
+    assert store.read("one") == DATA
+    assert not store.create("one", b"other")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "weights").write_bytes(os.urandom(12 << 20))
+    (tmp_path / "m" / "config").write_bytes(b"{}")
+    digest = store.put_folder(tmp_path / "m", "m")
+    assert digest_folder(store.fetch_folder("m", digest)) == digest
+
+
+def test_a_certificate_of_an_unknown_authority_is_named(over_tls, monkeypatch):
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    with pytest.raises(StoreError, match=r"cannot write .*AWS_CA_BUNDLE"):
+        over_tls().write("one", DATA)
 
 
 @pytest.mark.parametrize("kind", ["InternalError", "SlowDown", "reset", "stall"])
