@@ -128,19 +128,20 @@ async def main(soak_calls: int) -> None:
     print(f"{config.workers} workers, {config.slots_per_worker} slots each; {os.cpu_count()} cores\n")
     print(
         f"| snippets/s at {WAITING} waiting calls (CPU ms per call) "
-        "| sandbox | subprocess | bare fork, one core | os.fork, one core |"
+        "| sandbox | subprocess | ratio | bare fork, one core | os.fork, one core |"
     )
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     for name, code in SNIPPETS.items():
         heavy = name in ("sympy solve", "numpy")
         await _pooled(pool, code, 2 * WAITING)
-        cells = [
+        rows = [
             await _pooled(pool, code, 320 if heavy else 960),
             _subprocesses(code, 8 if heavy else 48),
             _bare_fork(code, 60 if heavy else 200, "kernel.fork"),
             _bare_fork(code, 60 if heavy else 200, "os.fork"),
         ]
-        print(f"| {name} | " + " | ".join(f"{rate:.0f} ({cpu_ms:.1f})" for rate, cpu_ms in cells) + " |")
+        ours, theirs, *forks = (f"{rate:.3g} ({cpu_ms:.1f})" for rate, cpu_ms in rows)
+        print(f"| {name} | " + " | ".join([ours, theirs, f"{rows[0][0] / rows[1][0]:.0f}", *forks]) + " |")
     print("\n| one call at a time, ms | median | 95% |\n|---|---|---|")
     for name, code in SNIPPETS.items():
         times = await _latencies_ms(pool, code, 100)
