@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -86,22 +87,36 @@ def test_a_campaign_leaves_steps_rows_checkpoints_and_evaluations(config: Path, 
     assert store.steps() == steps, "nothing was run or written twice"
 
 
-def kill_when(config: Path, environment: Environment, ready: Callable[[Path], bool]) -> None:
-    """Start a campaign and SIGKILL its whole process group the moment `ready` says so."""
-    process = subprocess.Popen(
-        [BIN / "torl", "campaign", config],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    store = Path(yaml.safe_load(config.read_text())["store"])
-    deadline = time.monotonic() + 300
+@contextmanager
+def running(config: Path, environment: Environment) -> Iterator[subprocess.Popen[bytes]]:
+    """A campaign, killed with its whole process group when the block ends. What it said is shown if the test fails."""
+    output = config.with_suffix(".log")
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [BIN / "torl", "campaign", config], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        while not ready(store):
-            assert process.poll() is None, "the campaign ended before it could be killed"
-            assert time.monotonic() < deadline, "the moment to kill never came"
-            time.sleep(0.005)
+        yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        print(output.read_text(errors="replace"))
+
+
+def kill_when(config: Path, environment: Environment, ready: Callable[[Path], bool]) -> None:
+    """Start a campaign and kill its whole process group the moment `ready` says so of its store."""
+    store = Path(yaml.safe_load(config.read_text())["store"])
+    with running(config, environment) as process:
+        wait_for(lambda: ready(store), process, pause_s=0.005)
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], pause_s: float = 0.1) -> None:
+    deadline = time.monotonic() + 300
+    while not ready():
+        assert process.poll() is None, "the campaign ended before it could be killed"
+        assert time.monotonic() < deadline, "the moment to kill never came"
+        time.sleep(pause_s)
 
 
 def holds(pattern: str) -> Callable[[Path], bool]:

@@ -1,13 +1,9 @@
 """Campaigns whose whole process tree is killed, again and again, and stores that are damaged behind their back."""
 
-import os
 import random
-import signal
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +17,7 @@ from infra.analytics import query
 from infra.problems import get_problems
 from infra.storage import CampaignStore, Store, get_table, table_to_records
 from infra.storage.garbage import find
-from tests.flows.test_campaign import BIN, Environment, campaign_store, holds, kill_when, torl
+from tests.flows.test_campaign import Environment, campaign_store, holds, kill_when, running, torl, wait_for
 from tests.infra.storage.faults import proxy
 from torl_core.curriculum import problem_indices
 
@@ -148,23 +144,6 @@ def test_killed_while_sampling_only_the_groups_that_were_under_way_are_sampled_a
 # --- on S3
 
 
-@contextmanager
-def running(config: Path, environment: Environment) -> Iterator[subprocess.Popen[bytes]]:
-    """A campaign, killed with its whole process group when the block ends."""
-    output = config.with_suffix(".log")
-    with output.open("wb") as log:
-        process = subprocess.Popen(
-            [BIN / "torl", "campaign", config], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        print(output.read_text(errors="replace"))  # shown by pytest where the test fails
-
-
 @pytest.mark.parametrize("cache_survives", [True, False])
 def test_killed_in_an_upload_to_s3_the_same_weights_come_of_it(
     config: Path,
@@ -204,14 +183,6 @@ def test_killed_in_an_upload_to_s3_the_same_weights_come_of_it(
     assert place.evaluation(3, "greedy", 0.0) is not None
     counted = query(place.store, "SELECT step, count(*) AS rows FROM trajectories GROUP BY step ORDER BY step")
     assert counted.to_pylist() == [{"step": step, "rows": 16} for step in (1, 2, 3)], "DuckDB reads the same address"
-
-
-def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 300
-    while not ready():
-        assert process.poll() is None, "the campaign ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment to kill never came"
-        time.sleep(0.1)
 
 
 # --- damage
