@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tenacity import retry, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from torl_core.errors import StoreError
 
@@ -131,7 +131,12 @@ def _start_monitor(stack: ExitStack, config: Path, fsid: str, address: str) -> N
     stack.enter_context(_daemon(config, "ceph-mon", "-i", "a"))
 
 
-@retry(stop=stop_after_delay(_START_S), wait=wait_fixed(0.2), reraise=True)
+@retry(
+    retry=retry_if_exception_message(match=r"(?s).*EPERM"),
+    stop=stop_after_delay(_START_S),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
 def _register_disk(config: Path, osd: str) -> None:
     """Idempotent. It may be refused, see `_OWN_CONFIG`."""
     _run(config, "ceph", "osd", "new", osd, "0")

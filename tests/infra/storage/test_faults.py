@@ -94,6 +94,13 @@ def test_a_store_that_stops_in_the_middle_of_a_body_is_sent_it_again(faulty):
     assert store.read("large") == data
 
 
+def test_parts_have_one_size_whatever_comes(faulty):
+    """R2 takes no others. 18 MiB in pieces of 6 and parts of 5: three whole ones and the rest."""
+    store, _ = faulty
+    store.put_chunks("large", iter([bytes(6 << 20)] * 3))
+    assert store.fs.info(store.path("large"))["ETag"].strip('"').endswith("-4")
+
+
 def test_a_body_that_breaks_off_is_fetched_again(faulty):
     store, between = faulty
     key, digest = store.put_object("t", DATA)
