@@ -86,7 +86,8 @@ def _sample(record: Record) -> Sample:
 
 
 def average(stats: Sequence[UpdateStats]) -> dict[str, float]:
-    """Means over a step's updates; tokens are summed."""
+    """Means over a step's updates; tokens and skipped updates are summed."""
     names = ("loss", "grad_norm", "clip_fraction", "approx_kl", "entropy")
     means = {name: float(np.mean([getattr(s, name) for s in stats])) for name in names}
-    return means | {"trained_tokens": float(sum(s.trained_tokens for s in stats))}
+    totals = {"trained_tokens": sum(s.trained_tokens for s in stats), "skipped_updates": sum(s.skipped for s in stats)}
+    return means | {name: float(total) for name, total in totals.items()}

@@ -35,7 +35,7 @@ def token_logprobs(
         normaliser = logits.logsumexp(-1)
         chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
-            entropy = normaliser - ((logits - normaliser.unsqueeze(-1)).exp() * logits).sum(-1)
+            entropy = torch.special.entr(logits.softmax(-1)).sum(-1)
         return chosen - normaliser, entropy
 
     if len(targets) <= chunk_tokens:
@@ -71,5 +71,6 @@ def policy_loss(
     free, limited = ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages
     with torch.no_grad():
         clipped = (limited < free).sum()
-        approx_kl = (ratio - 1 - log_ratio).sum()
+        exact = log_ratio.double()  # both terms are about equal: in float32 their difference is mostly rounding
+        approx_kl = (exact.expm1() - exact).sum()
     return LossSums(-torch.minimum(free, limited).sum(), clipped, approx_kl)

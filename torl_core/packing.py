@@ -32,18 +32,16 @@ def deal(samples: Sequence[Sample], groups: Sequence[str], updates: int) -> list
     return hands
 
 
-def pack(samples: Sequence[Sample], row_tokens: int, *, skip_zero_advantage: bool = False) -> Batch:
+def pack(samples: Sequence[Sample], row_tokens: int) -> Batch:
     """One update's samples as a Batch (B, L = row_tokens), first-fit decreasing: longest first, ties in given order.
 
-    `loss_denominator` counts the trainable tokens of all samples. `skip_zero_advantage` leaves out samples whose
-    gradient is zero anyway, without changing the denominator: the same update for less work, but its statistics then
-    describe only the rest. Nothing left to train makes one row of padding. Raises DataError for a sample that is empty,
-    misaligned, longer than a row, or that has a trained token without a finite log-probability.
+    `loss_denominator` counts the trainable tokens of all samples. No sample makes one row of padding. Raises DataError
+    for a sample that is empty, misaligned, longer than a row, or that has a trained token without a finite
+    log-probability.
     """
     for sample in samples:
         _check(sample, row_tokens)
-    kept = [s for s in samples if s.advantage != 0.0 or not skip_zero_advantage]
-    rows = _first_fit_decreasing(kept, row_tokens)
+    rows = _first_fit_decreasing(samples, row_tokens)
     batch = padding(max(1, len(rows)), row_tokens, sum(map(trainable_tokens, samples)))
     for b, row in enumerate(rows):
         start = 0
@@ -57,6 +55,15 @@ def pack(samples: Sequence[Sample], row_tokens: int, *, skip_zero_advantage: boo
             batch.advantages[span] = sample.advantage
             start += len(sample.token_ids)
     return batch
+
+
+def has_signal(batch: Batch) -> bool:
+    """Whether any token of the update has a gradient: it is trained, and its advantage is not zero.
+
+    An update without one must not be applied: the optimizer's moments alone would move the weights.
+    """
+    continues = (batch.segments[:, 1:] == batch.segments[:, :-1]) & (batch.segments[:, 1:] > 0)
+    return bool((batch.loss_mask[:, 1:] & continues & (batch.advantages[:, 1:] != 0)).any())
 
 
 def deal_rows(batch: Batch, ranks: int) -> list[Batch]:

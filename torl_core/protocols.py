@@ -94,7 +94,10 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpdateStats:
-    """Of one optimizer update, over all its trainable tokens."""
+    """Statistics of one optimizer update, over all its trainable tokens.
+
+    `skipped`: no token had a gradient, so weights and optimizer state are what they were; the update is not counted.
+    """
 
     loss: float
     grad_norm: float
@@ -102,6 +105,7 @@ class UpdateStats:
     approx_kl: float
     entropy: float
     trained_tokens: int
+    skipped: bool = False
 
 
 class Learner(Protocol):
@@ -112,7 +116,10 @@ class Learner(Protocol):
         ...
 
     def update(self, batch: Batch, learning_rate: float) -> UpdateStats:
-        """One optimizer update on the whole batch, cut into micro-batches inside. Raises LearnerError."""
+        """One optimizer update on the whole batch, cut into micro-batches inside. Raises LearnerError.
+
+        A batch that gives no token a gradient (`has_signal` is False) changes neither weights nor optimizer state.
+        """
         ...
 
     def save(self, weights: Path, optimizer: Path) -> None:

@@ -54,3 +54,38 @@ def test_on_policy_the_gradient_is_the_advantage() -> None:
     policy_loss(new, new.detach(), torch.tensor([2.0, -3.0]), 0.2, 0.2).loss.backward()
     assert new.grad is not None
     assert new.grad.tolist() == [-2.0, 3.0]
+
+
+# Reference values in float64: the log-ratio, and ratio - 1 - log-ratio.
+KL = {1e-4: 5.0001666708e-09, -1e-4: 4.9998333375e-09, 0.1: 0.00517091807565, -0.1: 0.00483741803596,
+      1.0: 0.718281828459, -2.5: 1.58208499862}  # fmt: skip
+
+
+@pytest.mark.parametrize("log_ratio", KL)
+def test_approx_kl_of_float32_log_probabilities(log_ratio: float) -> None:
+    new = torch.full((1000,), log_ratio)
+    sums = policy_loss(new, torch.zeros(1000), torch.ones(1000), 0.2, 0.2)
+    assert sums.approx_kl.item() / 1000 == pytest.approx(KL[log_ratio], rel=1e-6)
+
+
+# Logits and their entropy; reference values in float64.
+ENTROPIES = [
+    ([10000.25, 10001.5, 9999.0], 0.7254041959768074),
+    ([-8000.0, -8001.0, -8000.5], 1.0201913367272937),
+    ([50.0, 50.0, -50.0], 0.6931471805599472),
+    ([-700.0, 0.0, 0.0], 0.6931471805599453),
+    ([0.0, 80.0, 1.0, 2.0], 0.0),
+    ([0.0, 0.0, -math.inf], math.log(2)),
+]
+
+
+@pytest.mark.parametrize(("logits", "expected"), ENTROPIES)
+def test_entropy_of_float32_logits_far_from_zero(logits: list[float], expected: float) -> None:
+    _, entropy = token_logprobs(torch.tensor([logits]), torch.tensor([0]), lambda h: h, 1.0, chunk_tokens=8)
+    assert entropy.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_common_offset_of_the_logits_does_not_move_the_entropy() -> None:
+    logits = torch.linspace(-3, 3, 5000).reshape(5, 1000)
+    values = [token_logprobs(logits + c, torch.zeros(5, dtype=torch.int64), lambda h: h, 1.0, 8)[1] for c in (0, 300)]
+    assert torch.allclose(*values, rtol=0, atol=2e-5)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torl_core.errors import DataError
-from torl_core.packing import deal, deal_rows, micro_batches, pack
+from torl_core.packing import deal, deal_rows, has_signal, micro_batches, pack
 from torl_core.types import Batch, Sample
 
 
@@ -79,3 +79,11 @@ def test_whole_groups_are_dealt_in_turn() -> None:
     hands = deal(samples, ["a", "a", "b", "b", "c", "c"], updates=2)
     assert [[s.trajectory_id for s in hand] for hand in hands] == [["0", "1", "4", "5"], ["2", "3"]]
     assert len(deal(samples[:2], ["a", "a"], updates=4)) == 1, "a mini-batch is never empty"
+
+
+def test_an_update_has_signal_where_a_trained_token_has_an_advantage() -> None:
+    assert has_signal(pack([sample("1", 4, 0.0), sample("2", 2, -1e-9)], row_tokens=8))
+    assert not has_signal(pack([sample("1", 4, 0.0), sample("2", 4, -0.0)], row_tokens=8)), "every advantage is zero"
+    first_token = Sample("3", np.arange(3), np.array([True, False, False]), np.zeros(3, np.float32), 1.0)
+    assert not has_signal(pack([first_token, sample("1", 4, 0.0)], row_tokens=8)), "a first token is never trained"
+    assert not has_signal(pack([], row_tokens=8))

@@ -21,7 +21,7 @@ from typing import Any
 import torl_core
 from torl_core.config import AlgorithmConfig, TrainerConfig
 from torl_core.errors import ConfigError, LearnerError
-from torl_core.packing import deal_rows
+from torl_core.packing import deal_rows, has_signal
 from torl_core.protocols import UpdateStats
 from torl_core.types import Batch
 
@@ -83,8 +83,8 @@ class DeepSpeedLearner:
         self._call("load", [(Path(weights), optimizer and Path(optimizer))] * len(self._workers))
 
     def update(self, batch: Batch, learning_rate: float) -> UpdateStats:
-        shares = deal_rows(batch, max(1, len(self._workers)))
-        stats: UpdateStats = self._call("update", [(share, learning_rate) for share in shares])
+        shares, signal = deal_rows(batch, max(1, len(self._workers))), has_signal(batch)
+        stats: UpdateStats = self._call("update", [(share, learning_rate, signal) for share in shares])
         return stats
 
     def save(self, weights: Path, optimizer: Path) -> None:

@@ -93,6 +93,8 @@ class Rank:
         self._model, self._source = policy.model, weights
         self._shapes = {n: tuple(p.shape) for n, p in policy.model.named_parameters()}
         adamw = torch.optim.AdamW(policy.parameters(), betas=trainer.betas, weight_decay=trainer.weight_decay)
+        if trainer.zero_stage == 0:
+            adamw.register_step_pre_hook(lambda *_: self._clip_stage_0())
         self._engine, *_ = deepspeed.initialize(model=policy, optimizer=adamw, config=self._deepspeed_config())
         self._create_optimizer_state()
         if optimizer:
@@ -101,25 +103,32 @@ class Rank:
                 self._set_state(kind, checkpoint.read_state(optimizer, kind, self._shapes))
         self._set_updates(updates)
 
-    def update(self, batch: Batch, learning_rate: float) -> UpdateStats:
+    def update(self, batch: Batch, learning_rate: float, signal: bool) -> UpdateStats:
+        """`batch`: this rank's rows of the update. `signal`: whether the whole update has any, on whichever rank."""
         if self._engine is None:
             raise nothing_loaded()
         sums = Sums.zero()
-        for part in micro_batches(batch, self._trainer.rows_per_micro_batch):
-            loss, part_sums = micro_batch_loss(self._engine, part, self._setup.algorithm, self._device)
-            # DeepSpeed averages gradients over ranks; the loss is a sum over them.
-            self._engine.backward(loss * self._trainer.processes, scale_wrt_gas=False)
-            sums += part_sums
+        with torch.set_grad_enabled(signal):
+            for part in micro_batches(batch, self._trainer.rows_per_micro_batch):
+                loss, part_sums = micro_batch_loss(self._engine, part, self._setup.algorithm, self._device)
+                if signal:  # DeepSpeed averages gradients over ranks; the loss is a sum over them.
+                    self._engine.backward(loss * self._trainer.processes, scale_wrt_gas=False)
+                sums += part_sums
         values = sums.values.to(self._device)
         torch.distributed.all_reduce(values)
+        sums = Sums(values.cpu())
+        sums.check_finite()
+        return sums.stats(batch.loss_denominator, self._step(learning_rate) if signal else None)
+
+    def _step(self, learning_rate: float) -> float:
+        """Apply the gradients; returns their norm before clipping."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm = self._stage_0_norm() if self._trainer.zero_stage == 0 else None
         self._engine.step()
         self._updates += 1
-        norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
+        norm = self._stage_0_norm if self._trainer.zero_stage == 0 else float(self._engine.get_global_grad_norm())
         check_finite("gradient norm", norm if self._engine.was_step_applied() else float("nan"))
-        return Sums(values.cpu()).stats(batch.loss_denominator, norm)
+        return norm
 
     def save(self, weights: Path, optimizer: Path) -> None:
         if self._engine is None:
@@ -146,7 +155,7 @@ class Rank:
             "train_micro_batch_size_per_gpu": trainer.rows_per_micro_batch,
             "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False,  # the number of micro-batches differs from update to update
-            "gradient_clipping": trainer.max_grad_norm,
+            "gradient_clipping": trainer.max_grad_norm if trainer.zero_stage else 0.0,
             "zero_optimization": {
                 "stage": trainer.zero_stage,
                 "reduce_bucket_size": min(elements, 500_000_000),  # allocated whole in every backward pass
@@ -171,10 +180,13 @@ class Rank:
             state["step"].fill_(updates)
         self._updates = updates
 
-    def _stage_0_norm(self) -> float:
-        """DeepSpeed clips by this norm at stage 0 too, but does not tell it."""
-        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+    def _clip_stage_0(self) -> None:
+        """At stage 0 DeepSpeed does not return the norm it clips by, so that the clipping is done here instead.
+
+        It runs between the reduction over ranks, which is part of the engine's step, and the optimizer's step.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._trainer.max_grad_norm)
+        self._stage_0_norm = float(norm)
 
     def _state(self, kind: str) -> dict[str, Tensor]:
         """Whole float32 tensors by parameter name, on the CPU of rank 0; every rank takes part."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torl_core.config import AlgorithmConfig, TrainerConfig
-from torl_core.packing import micro_batches
+from torl_core.packing import has_signal, micro_batches
 from torl_core.protocols import UpdateStats
 from torl_core.trainer import checkpoint
 from torl_core.trainer.policy import PackedPolicy, check_model_folder, load_policy, write_model_folder
@@ -45,14 +45,21 @@ class ReferenceLearner:
             self._restore(optimizer)
 
     def update(self, batch: Batch, learning_rate: float) -> UpdateStats:
-        policy, sums = self._loaded(), Sums.zero()
+        policy, sums, signal = self._loaded(), Sums.zero(), has_signal(batch)
         for master in self._masters.values():
             master.grad = torch.zeros_like(master)
-        for part in micro_batches(batch, self._trainer.rows_per_micro_batch):
-            loss, part_sums = micro_batch_loss(policy, part, self._algorithm, self._device)
-            loss.backward()  # type: ignore[no-untyped-call]
-            sums += part_sums
-            self._collect_gradients()
+        with torch.set_grad_enabled(signal):
+            for part in micro_batches(batch, self._trainer.rows_per_micro_batch):
+                loss, part_sums = micro_batch_loss(policy, part, self._algorithm, self._device)
+                if signal:
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    self._collect_gradients()
+                sums += part_sums
+        sums.check_finite()
+        return sums.stats(batch.loss_denominator, self._step(learning_rate) if signal else None)
+
+    def _step(self, learning_rate: float) -> float:
+        """Apply the gradients; returns their norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._trainer.max_grad_norm).item()
         check_finite("gradient norm", norm)
         for group in self._optimizer.param_groups:
@@ -60,7 +67,7 @@ class ReferenceLearner:
         self._optimizer.step()
         self._updates += 1
         self._publish()
-        return sums.stats(batch.loss_denominator, norm)
+        return norm
 
     def save(self, weights: Path, optimizer: Path) -> None:
         policy = self._loaded()

@@ -28,12 +28,18 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.values + other.values)
 
-    def stats(self, loss_denominator: int, grad_norm: float) -> UpdateStats:
+    def stats(self, loss_denominator: int, grad_norm: float | None) -> UpdateStats:
+        """`grad_norm` None: the update was skipped."""
         loss, clipped, approx_kl, entropy, tokens = self.values.tolist()
         share = 1 / max(1.0, tokens)
         return UpdateStats(
-            loss / max(1, loss_denominator), grad_norm, clipped * share, approx_kl * share, entropy * share, int(tokens)
-        )
+            loss / max(1, loss_denominator), grad_norm or 0.0, clipped * share, approx_kl * share, entropy * share,
+            int(tokens), skipped=grad_norm is None,
+        )  # fmt: skip
+
+    def check_finite(self) -> None:
+        """Raises LearnerError when the update's loss is not."""
+        check_finite("loss", float(self.values[0]))
 
 
 def make_deterministic(threads: int) -> None:

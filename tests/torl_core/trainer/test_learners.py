@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,8 @@ from torl_core.types import Batch, Sample
 
 RATE = 2e-4
 REFERENCE = TrainerConfig(backend="reference", threads=1, rows_per_micro_batch=2, row_tokens=64, betas=(0.9, 0.95))
-VARIANTS = {
-    "zero-0": {"zero_stage": 0},
-    "zero-1": {"zero_stage": 1},
-    "zero-2": {"zero_stage": 2},
-    "zero-3": {"zero_stage": 3},
-    "zero-1 on two ranks": {"zero_stage": 1, "processes": 2},
-    "zero-2 on two ranks": {"zero_stage": 2, "processes": 2},
-}
+ONE_RANK = {f"zero-{stage}": {"zero_stage": stage, "processes": 1} for stage in range(4)}
+TWO_RANKS = {f"{name} on two ranks": {**stage, "processes": 2} for name, stage in ONE_RANK.items()}
 
 
 @pytest.fixture(scope="module")
@@ -80,23 +74,33 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
 
 
-@pytest.fixture(scope="module")
-def learners() -> Iterator[Callable[[str], Learner]]:
-    """Started once each, at most one of them at a time."""
-    held: dict[str, Learner] = {}
+def without_signal(seed: int) -> Batch:
+    batch = make_batch(seed)
+    return replace(batch, advantages=np.zeros_like(batch.advantages))
 
-    def get(name: str) -> Learner:
-        if name not in held:
-            for other in held.values():
-                other.close()
-            held.clear()
-            changes = {"backend": "deepspeed", **VARIANTS[name]} if name != "reference" else {}
-            held[name] = opened(REFERENCE.model_copy(update=changes))
-        return held[name]
 
-    yield get
-    for learner in held.values():
-        learner.close()
+def one_sided(batch: Batch) -> Batch:
+    """Every second row, which is all that the first of two ranks gets, is without signal."""
+    advantages = batch.advantages.copy()
+    advantages[::2] = 0
+    return replace(batch, advantages=advantages)
+
+
+def only_row(batch: Batch, row: int) -> Batch:
+    cut = {f.name: getattr(batch, f.name)[row : row + 1] for f in fields(batch) if f.name != "loss_denominator"}
+    return replace(batch, **cut)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", params=[*ONE_RANK, *TWO_RANKS])
+def learner(request: pytest.FixtureRequest) -> Iterator[Learner]:
+    """DeepSpeed, each variant started once: pytest runs the tests that ask for it variant by variant."""
+    held = opened(REFERENCE.model_copy(update={"backend": "deepspeed", **(ONE_RANK | TWO_RANKS)[request.param]}))
+    yield held
+    held.close()
 
 
 def test_packed_rows_give_each_samples_own_log_probabilities(model: Path) -> None:
@@ -146,11 +150,8 @@ def test_micro_batches_do_not_change_the_update(model: Path, tmp_path: Path, row
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_deepspeed_makes_the_references_update(
-    name: str, learners: Callable[[str], Learner], model: Path, tmp_path: Path
-) -> None:
-    reference, learner = opened(REFERENCE), learners(name)
+def test_deepspeed_makes_the_references_update(learner: Learner, model: Path, tmp_path: Path) -> None:
+    reference = opened(REFERENCE)
     expected = weights_after(reference, model, tmp_path / "reference", [make_batch(4)])
     found = weights_after(learner, model, tmp_path / "deepspeed", [make_batch(4)])
     start = load_file(model / "model.safetensors")
@@ -162,27 +163,64 @@ def test_deepspeed_makes_the_references_update(
     )
     assert largest_difference(one_moment, other_moment) < 1e-8
 
-    one, other = reference.update(make_batch(5), RATE), learner.update(make_batch(5), RATE)
-    for field in ("loss", "grad_norm", "clip_fraction", "approx_kl", "entropy", "trained_tokens"):
-        assert getattr(other, field) == pytest.approx(getattr(one, field), rel=1e-4, abs=1e-6), field
-    assert one.grad_norm > 0
+    # Of two ranks, one has half of the rows, no row at all, and rows without a gradient.
+    batches = {"usual": make_batch(5), "one row": only_row(make_batch(6), 0), "one-sided": one_sided(make_batch(7))}
+    for name, batch in batches.items():
+        one, other = reference.update(batch, RATE), learner.update(batch, RATE)
+        for field in ("loss", "grad_norm", "clip_fraction", "approx_kl", "entropy", "trained_tokens", "skipped"):
+            assert getattr(other, field) == pytest.approx(getattr(one, field), rel=1e-4, abs=1e-6), (name, field)
+        assert one.grad_norm > 0
+    reference.save(tmp_path / "reference" / "policy", tmp_path / "reference" / "optimizer")
+    learner.save(tmp_path / "deepspeed" / "policy", tmp_path / "deepspeed" / "optimizer")
+    expected, found = (load_file(tmp_path / run / "policy" / "model.safetensors") for run in ("reference", "deepspeed"))
+    assert largest_difference(expected, found) < 5e-5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["reference", *VARIANTS])
-def test_saved_and_loaded_it_trains_on_bit_for_bit(
-    name: str, learners: Callable[[str], Learner], model: Path, tmp_path: Path
-) -> None:
-    learner = learners(name)
-    whole = weights_after(learner, model, tmp_path / "whole", [make_batch(6), make_batch(7)])
+def test_saved_and_loaded_deepspeed_trains_on_bit_for_bit(learner: Learner, model: Path, tmp_path: Path) -> None:
+    trains_on_bit_for_bit(learner, model, tmp_path)
+
+
+def test_saved_and_loaded_the_reference_trains_on_bit_for_bit(model: Path, tmp_path: Path) -> None:
+    trains_on_bit_for_bit(opened(REFERENCE), model, tmp_path)
+
+
+def trains_on_bit_for_bit(learner: Learner, model: Path, tmp_path: Path) -> None:
+    weights_after(learner, model, tmp_path / "whole", [make_batch(6), make_batch(7)])
     weights_after(learner, model, tmp_path / "half", [make_batch(6)])
     learner.load(tmp_path / "half" / "policy", tmp_path / "half" / "optimizer")
     learner.update(make_batch(7), RATE)
     learner.save(tmp_path / "resumed" / "policy", tmp_path / "resumed" / "optimizer")
-    assert largest_difference(whole, load_file(tmp_path / "resumed" / "policy" / "model.safetensors")) == 0
-    for kind in ("exp_avg", "exp_avg_sq"):
-        one, other = (load_file(tmp_path / run / "optimizer" / f"{kind}.safetensors") for run in ("whole", "resumed"))
-        assert largest_difference(one, other) == 0
+    assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_update_without_signal_changes_no_bit_of_deepspeeds_state(
+    learner: Learner, model: Path, tmp_path: Path
+) -> None:
+    without_signal_no_bit_changes(learner, model, tmp_path)
+
+
+def test_an_update_without_signal_changes_no_bit_of_the_references_state(model: Path, tmp_path: Path) -> None:
+    without_signal_no_bit_changes(opened(REFERENCE), model, tmp_path)
+
+
+def without_signal_no_bit_changes(learner: Learner, model: Path, tmp_path: Path) -> None:
+    """Momentum of an earlier update must not move the weights, and Adam's count of updates must stay."""
+    weights_after(learner, model, tmp_path / "before", [make_batch(8)])
+    weights_after(learner, model, tmp_path / "before then one", [make_batch(8), make_batch(9)])
+    weights_after(learner, model, tmp_path / "with none between", [make_batch(8), without_signal(9), make_batch(9)])
+    weights_after(learner, model, tmp_path / "after", [make_batch(8)])
+    stats = learner.update(without_signal(9), RATE)
+    learner.save(tmp_path / "after" / "policy", tmp_path / "after" / "optimizer")
+    assert files_of(tmp_path / "after") == files_of(tmp_path / "before")
+    assert files_of(tmp_path / "with none between") == files_of(tmp_path / "before then one")
+    # The statistics are those of the batch all the same.
+    applied = learner.update(one_sided(make_batch(9)), RATE)
+    assert (stats.skipped, stats.loss, stats.grad_norm) == (True, 0.0, 0.0)
+    assert not applied.skipped
+    assert stats.trained_tokens == applied.trained_tokens > 0
+    assert (stats.entropy, stats.approx_kl) == pytest.approx((applied.entropy, applied.approx_kl))
 
 
 def test_a_checkpoint_is_an_ordinary_hugging_face_folder(model: Path, tmp_path: Path) -> None:
@@ -246,3 +284,30 @@ def test_a_killed_worker_is_an_error_at_once_and_leaves_nothing(model: Path) -> 
     learner.close()
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
+
+
+def test_a_loss_or_a_gradient_that_is_not_finite_is_one_error(model: Path) -> None:
+    learner = opened(REFERENCE)
+    learner.load(model, None)
+    with pytest.raises(LearnerError, match="The update's loss is nan"):
+        learner.update(with_nan(0), RATE)
+    huge = make_batch(0)
+    with pytest.raises(LearnerError, match="The update's gradient norm is inf"):
+        learner.update(replace(huge, advantages=huge.advantages * np.float32(1e30)), RATE)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_deepspeeds_processes(learner: Learner, model: Path) -> None:
+    """The last test in this file that asks for `learner`."""
+    learner.load(model, None)
+    with pytest.raises(LearnerError, match="The update's loss is nan"):
+        learner.update(with_nan(0), RATE)
+    with pytest.raises(LearnerError, match="This learner has ended"):
+        learner.update(make_batch(0), RATE)
+
+
+def with_nan(seed: int) -> Batch:
+    batch = make_batch(seed)
+    logprobs = batch.logprobs.copy()
+    logprobs[batch.loss_mask] = np.nan
+    return replace(batch, logprobs=logprobs)
