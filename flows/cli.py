@@ -54,7 +54,8 @@ def demo(
     """Build a tiny base model, train it with and without the tool, print the table, write the report."""
     # The base model is trained in this process; threads that spin while they wait are ten times slower on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with _resumable(home=out / "prefect"):
+    with _resumable():
+        _start_prefect(home=out / "prefect")
         from flows.demo import run_demo
 
         run_demo(out.resolve(), seed).print(as_json=json)
@@ -72,13 +73,15 @@ def campaign(
     ] = None,
 ) -> None:
     """Run a campaign; the same command again resumes it."""
+    from infra.preflight import checked_ahead
     from infra.settings import load_campaign
 
     parsed = load_campaign(config, [*(overrides or []), *_fork_settings(fork, fork_campaign)])
-    with _resumable():
+    with _resumable(), checked_ahead(parsed) as ready:
+        _start_prefect()
         from flows.campaign import campaign as flow
 
-        _print_json(flow(parsed))
+        _print_json(flow(ready))
 
 
 @app.command()
@@ -90,13 +93,17 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate one of a campaign's policies on the config's benchmarks."""
+    from infra.preflight import checked_ahead, step_to_evaluate
     from infra.settings import load_campaign
 
     parsed = load_campaign(config, overrides or [])
     with _resumable():
-        from flows.evaluate import evaluate as flow
+        step_to_evaluate(parsed, step)
+        with checked_ahead(parsed) as ready:
+            _start_prefect()
+            from flows.evaluate import evaluate as flow
 
-        _print_json(flow(parsed, step))
+            _print_json(flow(ready, step))
 
 
 @app.command()
@@ -305,10 +312,14 @@ def _interruptible(said: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-@contextlib.contextmanager
-def _resumable(home: Path | None = None) -> Iterator[None]:
-    """Around commands that run flows. Before Prefect is imported: no telemetry, none of its log lines (bars and errors
-    tell the same on stderr), and for a run of its own a database of its own."""
+def _resumable() -> contextlib.AbstractContextManager[None]:
+    """Around commands that run flows."""
+    return _interruptible("interrupted; the same command again goes on from the last finished task")
+
+
+def _start_prefect(home: Path | None = None) -> None:
+    """Call before Prefect is imported: no telemetry, none of its log lines (bars and errors tell the same on stderr),
+    and for a run of its own a database of its own."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
@@ -317,9 +328,7 @@ def _resumable(home: Path | None = None) -> Iterator[None]:
         os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
         with contextlib.suppress(OSError):  # a folder that cannot be made is an error of the store's check
             home.mkdir(parents=True, exist_ok=True)
-    with _interruptible("interrupted; the same command again goes on from the last finished task"):
-        _start_prefect_server()
-        yield
+    _start_prefect_server()
 
 
 def _start_prefect_server() -> None:

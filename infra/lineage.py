@@ -124,6 +124,21 @@ def _look_up(fork: ForkConfig, dtype: str) -> ForkConfig:
     return found
 
 
+def fork_folder(config: CampaignConfig) -> Path:
+    """A local folder with the policy a fork (`config` pinned) starts from: its own copy, or the source's before it has
+    one. Raises StoreError."""
+    own = CampaignStore(Store.open(config.store), config.name)
+    start = own.fork_start(config)
+    assert config.fork is not None
+    assert start is not None
+    if own.config() is not None:
+        return own.store.fetch_folder(start[0].weights_uri, start[0].digest)
+    source = Store.open(config.fork.store)
+    _, manifest = find_step(source, config.fork.step, config.fork.campaign)
+    label = f"a fork of step {config.fork.step} of campaign {config.fork.campaign!r}"
+    return checked_folder(source, manifest.policy_out.weights_uri, start[0].digest, label)
+
+
 def start_fork(config: CampaignConfig) -> tuple[Policy, Ref]:
     """Policy 0 and optimizer state of a fork (`config` pinned), copied into its own store unless it was started before.
 

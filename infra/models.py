@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from infra.storage import Store
 from infra.storage.digests import digest_folder
-from torl_core.codec import load_codec
+from torl_core.engines.window import window_of
 from torl_core.errors import DataError
 from torl_core.types import Policy
 
 
-def base_policy(path: str) -> Policy:
-    """Raises DataError when there is no such model, or it has no weights, config or tokenizer."""
+def base_folder(path: str) -> Path:
+    """A local folder with the model. Raises DataError when there is none, or it has no weights or configuration."""
     folder = _resolve(path)
     for name, pattern in (("weights", "*.safetensors"), ("configuration", "config.json")):
         if not any(folder.glob(pattern)):
@@ -21,8 +22,25 @@ def base_policy(path: str) -> Policy:
                 "a model is a Hugging Face folder with config.json, *.safetensors and a tokenizer",
                 "point model.path at a complete folder",
             )
-    load_codec(folder)
+    return folder
+
+
+def base_policy(folder: Path) -> Policy:
+    """The model of a local folder as policy 0. Every byte of it is read for its digest."""
     return Policy(0, str(folder), digest_folder(folder))
+
+
+def model_window(folder: Path) -> int | None:
+    """The longest context (tokens) of the model; None where its config.json does not say. Raises DataError."""
+    path = folder / "config.json"
+    try:
+        return window_of(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error})",
+            "config.json of a model is a JSON object with numbers where numbers belong",
+            "copy the model's own config.json into the folder again",
+        ) from error
 
 
 def _resolve(path: str) -> Path:

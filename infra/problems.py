@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,30 +43,70 @@ class _RowError(Exception):
     """Why a row is rejected."""
 
 
-def load_problems(source: ProblemSource) -> tuple[list[Problem], list[Rejected]]:
+TooLong = Callable[[Sequence[Problem]], Mapping[int, str]]
+"""{index: reason} of the problems whose prompts do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    line: int
+    row: Any
+    problem: Problem
+
+
+def load_problems(source: ProblemSource, too_long: TooLong = lambda _: {}) -> tuple[list[Problem], list[Rejected]]:
     """Problems in the order of the file, and the rows that were rejected on the way to `limit`.
 
     Raises DataError when the source cannot be read, holds no problem, or (unless `skip_rejected`) has a rejected row.
+    `too_long` is asked only about rows that are usable otherwise, and not before all of them were read.
     """
-    if source.location.startswith("toy:"):
-        return _toy(source), []
     problems: list[Problem] = []
     rejected: list[Rejected] = []
+    rows = _judged(source)
+    while True:
+        wanted = None if source.limit is None else source.limit - len(problems)
+        batch, refused = _take(rows, wanted)
+        rejected += refused
+        _refuse_rejected(rejected, len(problems) + len(batch), source)
+        reasons = too_long([one.problem for one in batch]) if batch else {}
+        rejected += [Rejected(batch[i].line, why, _shortened(batch[i].row)) for i, why in sorted(reasons.items())]
+        problems += [one.problem for i, one in enumerate(batch) if i not in reasons]
+        if not reasons or wanted is None:  # otherwise the rows behind `limit` take the place of those that do not fit
+            break
+    rejected.sort(key=lambda row: row.line)
+    _refuse_rejected(rejected, len(problems), source)
+    _require_one(problems, rejected, source)
+    return problems, rejected
+
+
+def _judged(source: ProblemSource) -> Iterator[_Usable | Rejected]:
+    """Each row of the source, in order."""
     lines: dict[str, int] = {}
     for line, row in _rows(source):
         try:
-            problem = _problem(row, source)
+            problem = row if isinstance(row, Problem) else _problem(row, source)
             if problem.problem_id in lines:
                 raise _RowError(f"same identifier {problem.problem_id!r} as line {lines[problem.problem_id]}")
         except _RowError as refusal:
-            rejected.append(Rejected(line, str(refusal), _shortened(row)))
+            yield Rejected(line, str(refusal), _shortened(row))
             continue
         lines[problem.problem_id] = line
-        problems.append(problem)
-        if len(problems) == source.limit:
+        yield _Usable(line, row, problem)
+
+
+def _take(rows: Iterator[_Usable | Rejected], wanted: int | None) -> tuple[list[_Usable], list[Rejected]]:
+    """The next rows, up to `wanted` usable ones, and those that were rejected on the way."""
+    usable: list[_Usable] = []
+    rejected: list[Rejected] = []
+    while wanted is None or len(usable) < wanted:
+        row = next(rows, None)
+        if row is None:
             break
-    _check(problems, rejected, source)
-    return problems, rejected
+        if isinstance(row, _Usable):
+            usable.append(row)
+        else:
+            rejected.append(row)
+    return usable, rejected
 
 
 def put_problems(store: Store, problems: Sequence[Problem]) -> Ref:
@@ -104,8 +143,10 @@ def _toy(source: ProblemSource) -> list[Problem]:
 
 
 def _rows(source: ProblemSource) -> Iterator[tuple[int, Any]]:
-    """(line, row); a row is a mapping, or an exception that says why there is none."""
+    """(line, row); a row is a mapping, a problem of ours, or an exception that says why there is none."""
     location = source.location
+    if location.startswith("toy:"):
+        return iter(enumerate(_toy(source), start=1))
     if location.startswith("hf:"):
         return enumerate(_hugging_face(location.removeprefix("hf:"), source.split), start=1)
     if location.endswith((".jsonl", ".json", ".ndjson")):
@@ -276,23 +317,31 @@ def _own_name(location: str) -> str:
 
 
 def _shortened(row: Any) -> str:
+    row = asdict(row) if isinstance(row, Problem) else row
     text = str(row) if isinstance(row, _RowError) else json.dumps(row, ensure_ascii=False, default=str)
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _check(problems: Sequence[Problem], rejected: Sequence[Rejected], source: ProblemSource) -> None:
-    listed = "; ".join(f"line {row.line}: {row.reason}" for row in islice(rejected, 5))
-    more = f"; and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+def _refuse_rejected(rejected: Sequence[Rejected], usable: int, source: ProblemSource) -> None:
     if rejected and not source.skip_rejected:
         raise DataError(
-            f"{source.location}: {len(rejected)} of {len(rejected) + len(problems)} rows cannot be used "
-            f"({listed}{more})",
-            "A problem has a statement, one answer, and an identifier of its own",
-            "Correct the rows or the column mapping, or set skip_rejected to go on without them",
+            f"{source.location}: {len(rejected)} of {len(rejected) + usable} rows cannot be used ({_listed(rejected)})",
+            "A problem has a statement, one answer, an identifier of its own, and a prompt that leaves room for a "
+            "response",
+            "Correct the rows, the column mapping or the limit that is named, or set skip_rejected to go on without "
+            "these rows",
         )
+
+
+def _require_one(problems: Sequence[Problem], rejected: Sequence[Rejected], source: ProblemSource) -> None:
     if not problems:
         raise DataError(
-            f"{source.location} holds no problem" + (f" ({listed}{more})" if rejected else ""),
+            f"{source.location} holds no problem" + (f" ({_listed(rejected)})" if rejected else ""),
             "A source has at least one usable row",
             "Check the file and the column mapping",
         )
+
+
+def _listed(rejected: Sequence[Rejected]) -> str:
+    first = "; ".join(f"line {row.line}: {row.reason}" for row in rejected[:5])
+    return first + (f"; and {len(rejected) - 5} more" if len(rejected) > 5 else "")

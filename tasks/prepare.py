@@ -1,71 +1,39 @@
-"""Everything that can be wrong is found here, before anything expensive starts."""
+"""The first task of a flow: what was checked goes into the store."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.lineage import start_fork
-from infra.models import base_policy
-from infra.problems import load_problems, put_problems, put_rejected
+from infra.preflight import Loaded, checked
+from infra.problems import put_problems, put_rejected
 from infra.progress import console
-from infra.resources import current
 from infra.storage import CampaignStore, Ref, Store
 from tasks.step import Prepared
-from torl_core.codec import load_codec
-from torl_core.config import CampaignConfig, ProblemSource
-from torl_core.curriculum import problem_indices
-from torl_core.errors import ConfigError
-from torl_core.prompts import make_prompt
-from torl_core.types import Problem
+from torl_core.config import CampaignConfig
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def prepare(config: CampaignConfig) -> Prepared:
-    """Check store, sandbox, model and problems; put the problems into the store.
+    """Check what can be checked, unless that was done ahead of the flow; put the problems into the store.
 
-    Raises ConfigError, DataError, StoreError, SandboxCannotIsolate.
+    Raises what `infra.preflight.check` raises.
     """
-    store = Store.open(config.store)
-    store.check_writable()
-    campaign = CampaignStore(store, config.name)
-    campaign.check_config(config)
-    if config.tool.max_calls:
-        current().run(current().sandbox(config.sandbox))  # refuses to start where it cannot isolate
-    problems, ref = _stored(store, config.problems)
-    problem_indices(len(problems), config.rollout.problems_per_step, 1, config.seed)
-    benchmarks = {
-        name: _stored(store, benchmark.problems)[1] for name, benchmark in config.evaluation.benchmarks.items()
-    }
-    policy, optimizer = start_fork(config) if config.fork else (base_policy(config.model.path), None)
-    _check_prompts(config, store.fetch_folder(policy.weights_uri, policy.digest), problems)
-    campaign.save_config(config)  # behind a fork's copy: what is recorded has all it needs
-    return Prepared(ref, benchmarks, policy, optimizer)
+    found, store = checked(config), Store.open(config.store)
+    problems = _stored(store, found.problems)
+    benchmarks = {name: _stored(store, loaded) for name, loaded in found.benchmarks.items()}
+    policy, optimizer = (found.base, None) if found.base else start_fork(config)
+    CampaignStore(store, config.name).save_config(config)  # behind a fork's copy: what is recorded has all it needs
+    return Prepared(problems, benchmarks, policy, optimizer)
 
 
-def _stored(store: Store, source: ProblemSource) -> tuple[list[Problem], Ref]:
-    problems, rejected = load_problems(source)
-    listed = put_rejected(store, rejected)
+def _stored(store: Store, loaded: Loaded) -> Ref:
+    listed = put_rejected(store, loaded.rejected)
     if listed:
         console.print(
-            f"{source.location}: {len(problems)} problems, {len(rejected)} rows rejected; listed with line and reason "
-            f"in {store.uri_of(listed.key)}",
+            f"{loaded.source.location}: {len(loaded.problems)} problems, {len(loaded.rejected)} rows rejected; listed "
+            f"with line and reason in {store.uri_of(listed.key)}",
             style="yellow",
         )
-    return problems, put_problems(store, problems)
-
-
-def _check_prompts(config: CampaignConfig, weights: Path, problems: list[Problem]) -> None:
-    codec = load_codec(weights)
-    room = config.trainer.row_tokens - config.rollout.max_new_tokens
-    for problem in problems:
-        length = len(make_prompt(problem, config.rollout.template, codec).token_ids)
-        if length > room:
-            raise ConfigError(
-                f"problem {problem.problem_id!r} has a prompt of {length} tokens",
-                f"trainer.row_tokens ({config.trainer.row_tokens}) less rollout.max_new_tokens "
-                f"({config.rollout.max_new_tokens}) leaves {room} for a prompt",
-                "raise trainer.row_tokens, or leave the problem out",
-            )
+    return put_problems(store, loaded.problems)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from torl_core.errors import DataError
 from torl_core.types import TokenIds
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_BATCH = 2048
+"""Texts that are encoded together, so that the memory for their tokens does not grow with their number."""
+
 _PROBE = "1 + 1\n```python\nprint(1)\n```\n```output\n1\n```\n"
 
 
@@ -63,6 +68,43 @@ class HfCodec:
                 'mark that token "special": true in tokenizer.json',
             )
         return ids
+
+    def longer_than(self, texts: Sequence[str], limit: int) -> dict[int, int]:
+        """{index: tokens} of the texts that `encode` makes more than `limit` tokens of.
+
+        Where every token stands for at least one byte, only texts of more than `limit` bytes are encoded; the tokenizer
+        encodes those in parallel.
+        """
+        plain = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts]
+        near = [i for i, text in enumerate(plain) if self._most_tokens(text) > limit]
+        lengths: dict[int, int] = {}
+        for start in range(0, len(near), _BATCH):
+            batch = near[start : start + _BATCH]
+            encoded = self.tokenizer(
+                [plain[i] for i in batch],
+                add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False,
+            )  # fmt: skip
+            lengths |= {i: len(ids) for i, ids in zip(batch, encoded["input_ids"], strict=True)}
+        return {i: length for i, length in lengths.items() if length > limit}
+
+    def _most_tokens(self, text: str) -> float:
+        """An upper bound of the text's tokens: the bytes of its normal form, where the tokenizer works on bytes."""
+        if not self._is_byte_level:
+            return math.inf
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        return len((normalizer.normalize_str(text) if normalizer else text).encode())
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        """Whether every token stands for at least one byte of the normalised text: it is cut, and nothing is added."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None or backend.pre_tokenizer is None or type(backend.model).__name__ != "BPE":
+            return False
+        state = json.loads(backend.pre_tokenizer.__getstate__())
+        steps = state.get("pretokenizers", [state])
+        cuts = all(step["type"] in ("Split", "Digits", "ByteLevel") for step in steps)
+        last = steps[-1] if steps else {}
+        return cuts and last.get("type") == "ByteLevel" and not any(step.get("add_prefix_space") for step in steps)
 
     def decode(self, token_ids: TokenIds) -> str:
         text = self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

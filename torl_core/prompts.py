@@ -26,6 +26,11 @@ TEMPLATES: Mapping[str, str] = {
 
 def make_prompt(problem: Problem, template: str, codec: Codec) -> Prompt:
     """Put `problem` into the named template and tokenise it as plain text. Raises ConfigError for an unknown name."""
+    return Prompt(problem.problem_id, template, codec.encode(prompt_text(problem, template)))
+
+
+def prompt_text(problem: Problem, template: str) -> str:
+    """`problem` in the named template. Raises ConfigError for an unknown name."""
     if template not in TEMPLATES:
         raise ConfigError(
             f"rollout.template is {template!r}",
@@ -33,4 +38,4 @@ def make_prompt(problem: Problem, template: str, codec: Codec) -> Prompt:
             f"use one of {', '.join(TEMPLATES)}, or add yours to torl_core/prompts.py",
         )
     before, _, after = TEMPLATES[template].partition(_QUESTION)
-    return Prompt(problem.problem_id, template, codec.encode(before + problem.statement + after))
+    return before + problem.statement + after

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from infra.settings import apply_overrides, load_campaign
 from torl_core.errors import ConfigError
@@ -21,6 +22,12 @@ def test_the_papers_configs_say_what_the_paper_says(size: str) -> None:
     assert (config.tool.max_calls, config.trainer.learning_rate, config.rollout.max_new_tokens) == (1, 1e-6, 3072)
     assert set(config.evaluation.benchmarks) == {"aime24", "aime25", "math500", "olympiadbench", "amc23"}
     assert all(b.temperature == 0 for b in config.evaluation.benchmarks.values())
+
+
+def test_no_deployment_that_ships_is_scheduled_without_its_parameters() -> None:
+    deployments = yaml.safe_load((CONFIGS.parent / "prefect.yaml").read_text())["deployments"]
+    assert [d["name"] for d in deployments] == ["campaign", "evaluate"]
+    assert [d["name"] for d in deployments if "schedules" in d and "config" not in d.get("parameters", {})] == []
 
 
 def write(folder: Path, text: str) -> Path:

@@ -102,3 +102,44 @@ def test_a_tokenizer_without_end_of_text_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(DataError, match="eos_token"):
         HfCodec(tokenizer)
+
+
+def metaspace_codec() -> HfCodec:
+    """A tokenizer that is not byte-level: it writes a mark in front of the text, so it has more tokens than bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = ["\u2581", "\n", *map(chr, range(33, 127))]
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[], unk_token="\u2581"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
+    return HfCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>"))
+
+
+@settings(max_examples=200)
+@given(texts=st.lists(st.text(st.sampled_from("ab 1\u00e9\u0958\ufb1d\U0001d15e\ud800```output\n")), max_size=5))
+def test_texts_over_a_limit_are_found_with_their_lengths(codec: HfCodec, texts: list[str]) -> None:
+    lengths = [len(codec.encode(text)) for text in texts]
+    for limit in range(0, 12):
+        assert codec.longer_than(texts, limit) == {i: n for i, n in enumerate(lengths) if n > limit}
+
+
+def test_the_normal_form_may_have_more_bytes_than_the_text(codec: HfCodec) -> None:
+    assert len("\u0958".encode()) == 3
+    assert codec.longer_than(["\u0958"], 3) == {0: 6}
+
+
+def test_texts_that_cannot_be_too_long_are_not_encoded(codec: HfCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    call = type(codec.tokenizer).__call__
+    monkeypatch.setattr(
+        type(codec.tokenizer), "__call__", lambda self, texts, **how: encoded.extend(texts) or call(self, texts, **how)
+    )
+    assert codec.longer_than(["ten bytes.", "eleven bytes"], 10) == {1: 12}
+    assert encoded == ["eleven bytes"]
+
+
+def test_a_tokenizer_that_adds_to_the_text_has_no_bound_in_bytes() -> None:
+    codec = metaspace_codec()
+    assert len(codec.encode("abc")) == 4
+    assert codec.longer_than(["abc"], 3) == {0: 4}

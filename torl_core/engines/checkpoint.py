@@ -56,10 +56,6 @@ class ModelFolder:
         return bool(self.config.get("tie_word_embeddings"))
 
     @property
-    def window(self) -> int:
-        return int(self.config["max_position_embeddings"])
-
-    @property
     def vocabulary(self) -> int:
         return int(self.config["vocab_size"])
 

@@ -13,6 +13,7 @@ import torch
 from torl_core.codec import load_codec
 from torl_core.config import EngineConfig
 from torl_core.engines.contract import closed_error, finish_of, new_token_limit
+from torl_core.engines.window import engine_window
 from torl_core.errors import DataError, EngineError
 from torl_core.protocols import Codec, Generate, Generated, Sampling
 from torl_core.types import Finish
@@ -44,7 +45,7 @@ class TransformersEngine:
         self._codec: Codec = load_codec(weights)
         self._model = self._load(weights)
         self._version = version
-        self._window = config.max_model_len or int(self._model.config.max_position_embeddings)
+        self._window = engine_window(config.max_model_len, self._model.config.to_dict())
         self._batch_size = config.max_num_seqs
         self._seeds = torch.Generator().manual_seed(seed)
         self._waiting: list[_Row] = []

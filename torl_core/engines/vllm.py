@@ -21,6 +21,7 @@ from torl_core.codec import HfCodec, load_codec
 from torl_core.config import EngineConfig
 from torl_core.engines.checkpoint import ModelFolder, untied_copy
 from torl_core.engines.contract import closed_error, finish_of, new_token_limit, until_stop
+from torl_core.engines.window import engine_window
 from torl_core.errors import EngineError
 from torl_core.protocols import Codec, Generate, Generated, Sampling
 from torl_core.types import TokenIds
@@ -57,7 +58,7 @@ class VllmEngine:
     async def open(cls, config: EngineConfig, weights: Path, version: int, dtype: str, seed: int) -> Self:
         codec, folder = load_codec(weights), ModelFolder.read(weights)
         others = _engine_processes()
-        window = config.max_model_len or folder.window
+        window = engine_window(config.max_model_len, folder.config)
         with _environment(), untied_copy(folder) as path:
             engine = cls(_start(config, path, window, dtype, seed), codec, folder, window, version)
         engine._processes = [p for p in _engine_processes() if p not in others]

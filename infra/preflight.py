@@ -1,0 +1,166 @@
+"""Everything that can be wrong is found here, before anything expensive starts, Prefect's server among it.
+
+The command line checks first and the flow, which a deployment starts without one, checks again; within one process the
+second takes over what the first has found, and the sandbox that it opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from infra.lineage import fork_folder, pin
+from infra.models import base_folder, base_policy, model_window
+from infra.problems import Rejected, load_problems
+from infra.resources import current, session
+from infra.storage import CampaignStore, Store
+from torl_core.codec import HfCodec, load_codec
+from torl_core.config import CampaignConfig, ProblemSource
+from torl_core.curriculum import problem_indices
+from torl_core.errors import ConfigError
+from torl_core.prompts import prompt_text
+from torl_core.types import Policy, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One source's problems, and the rows that were left out."""
+
+    source: ProblemSource
+    problems: Sequence[Problem]
+    rejected: Sequence[Rejected]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks read on their way. `base` is the base model as policy 0; None for a fork."""
+
+    problems: Loaded
+    benchmarks: Mapping[str, Loaded]
+    base: Policy | None
+
+
+@contextmanager
+def checked_ahead(config: CampaignConfig) -> Iterator[CampaignConfig]:
+    """Check, then run the block: a flow of the returned config in it does not check again.
+
+    Raises as `check`, and what `infra.lineage.pin` raises.
+    """
+    with session():
+        config = pin(config)
+        _ahead[config.digest()] = check(config)
+        try:
+            yield config
+        finally:
+            _ahead.pop(config.digest(), None)
+
+
+def checked(config: CampaignConfig) -> Checked:
+    """What `checked_ahead` found in this process, once; otherwise as `check`."""
+    return _ahead.pop(config.digest(), None) or check(config)
+
+
+_ahead: dict[str, Checked] = {}
+
+
+def check(config: CampaignConfig) -> Checked:
+    """Check store, problems, model, prompt lengths and sandbox. Call inside `session()`, with `config` pinned.
+
+    Quick checks come first. Raises ConfigError, DataError, StoreError, SandboxCannotIsolate, SandboxUnavailable.
+    """
+    store = Store.open(config.store)
+    store.check_writable()
+    CampaignStore(store, config.name).check_config(config)
+    model = _Model(config)
+    problems = _load(model, config.problems, config.trainer.row_tokens)
+    problem_indices(len(problems.problems), config.rollout.problems_per_step, 1, config.seed)
+    benchmarks = {name: _load(model, one.problems) for name, one in config.evaluation.benchmarks.items()}
+    calls = [config.tool.max_calls, *(one.max_calls or 0 for one in config.evaluation.benchmarks.values())]
+    if any(calls):
+        current().run(current().sandbox(config.sandbox))  # refuses to start where it cannot isolate
+    return Checked(problems, benchmarks, None if config.fork else base_policy(model.folder))
+
+
+def step_to_evaluate(config: CampaignConfig, step: int | None) -> int:
+    """The step whose policy is evaluated; the last finished one where `step` is None. Raises ConfigError."""
+    if not config.evaluation.benchmarks:
+        raise ConfigError(
+            f"campaign {config.name!r} has no benchmarks",
+            "an evaluation needs at least one under evaluation.benchmarks",
+            "add one, such as --set 'evaluation.benchmarks.aime24={problems: {location: aime24.jsonl}}'",
+        )
+    store = CampaignStore(Store.open(config.store), config.name)
+    last = store.last_step()
+    wanted = last if step is None else step
+    if wanted and store.manifest(wanted) is None:
+        raise ConfigError(
+            f"campaign {config.name!r} has no step {wanted}",
+            f"its finished steps are 1 to {last}; 0 is the base model",
+            "choose one of them",
+        )
+    return wanted
+
+
+def _load(model: _Model, source: ProblemSource, row_tokens: int | None = None) -> Loaded:
+    """`row_tokens`: length of a packed row, for problems that are trained on."""
+    return Loaded(source, *load_problems(source, lambda problems: model.too_long(problems, row_tokens)))
+
+
+class _Model:
+    """The model the campaign starts from, fetched and read when the first prompt is measured."""
+
+    def __init__(self, config: CampaignConfig) -> None:
+        self._config = config
+
+    @cached_property
+    def folder(self) -> Path:
+        return fork_folder(self._config) if self._config.fork else base_folder(self._config.model.path)
+
+    def too_long(self, problems: Sequence[Problem], row_tokens: int | None) -> Mapping[int, str]:
+        """{index: reason} of the problems whose prompts leave no room for a whole response."""
+        room, why = _room(self._config, self._window, row_tokens)
+        texts = [prompt_text(problem, self._config.rollout.template) for problem in problems]
+        lengths = self._codec.longer_than(texts, room)
+        return {i: f"its prompt has {length} tokens, {why}" for i, length in lengths.items()}
+
+    @cached_property
+    def _codec(self) -> HfCodec:
+        return load_codec(self.folder)
+
+    @cached_property
+    def _window(self) -> int | None:
+        window, asked = model_window(self.folder), self._config.engine.max_model_len
+        if window is not None and asked is not None and asked > window:
+            raise ConfigError(
+                f"engine.max_model_len is {asked} and the model's own window (config.json) is {window} tokens",
+                "An engine's window lies within the model's",
+                f"Lower engine.max_model_len to {window} or less, or leave it out",
+            )
+        return window
+
+
+def _room(config: CampaignConfig, window: int | None, row_tokens: int | None) -> tuple[int, str]:
+    """The most tokens a prompt may have, and why. Raises ConfigError where no prompt leaves room for a response."""
+    limits = {
+        "trainer.row_tokens": row_tokens,
+        "engine.max_model_len": config.engine.max_model_len,
+        "the model's window": window,
+    }
+    named = [(limit, name) for name, limit in limits.items() if limit is not None]
+    if not named:
+        raise ConfigError(
+            "engine.max_model_len is not set, and config.json of the model has no max_position_embeddings",
+            "The length of prompts is checked against the engine's window",
+            "Set engine.max_model_len",
+        )
+    (limit, name), budget = min(named), config.rollout.max_new_tokens
+    if limit <= budget:
+        raise ConfigError(
+            f"rollout.max_new_tokens is {budget} and {name} is {limit}",
+            "A prompt and the whole budget of its response fit into the model's context",
+            f"Lower rollout.max_new_tokens, or raise {name}" if "." in name else "Lower rollout.max_new_tokens",
+        )
+    return limit - budget, f"and {name} ({limit}) less rollout.max_new_tokens ({budget}) leaves {limit - budget}"

@@ -1,0 +1,218 @@
+"""What is refused before anything starts, on a real model folder of random weights."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.preflight import Checked, check, checked, checked_ahead, step_to_evaluate
+from infra.resources import session
+from infra.settings import load_campaign
+from torl_core.config import CampaignConfig
+from torl_core.errors import ConfigError, DataError, StoreError, TorlError
+
+WINDOW = 1024
+"""Of the model made here."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.torl_core.episode_kit import build_tokenizer
+    from torl_core.toy.base import new_model
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = build_tokenizer()
+    new_model(tokenizer, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def values(tmp_path: Path, model: Path) -> dict[str, Any]:
+    """A campaign without the tool, so that no sandbox starts: a prompt has 112 tokens at most, in a benchmark 208."""
+    return {
+        "name": "small",
+        "store": str(tmp_path / "store"),
+        "steps": 1,
+        "model": {"path": str(model), "dtype": "float32"},
+        "problems": {"location": rows(tmp_path / "train.jsonl", ["1+1?", "2+2?", "3+3?"])},
+        "rollout": {"template": "short", "problems_per_step": 2, "samples_per_problem": 2, "max_new_tokens": 48},
+        "tool": {"max_calls": 0},
+        "engine": {"max_model_len": 256},
+        "trainer": {"row_tokens": 160},
+    }
+
+
+def rows(path: Path, statements: Sequence[str]) -> str:
+    path.write_text("".join(json.dumps({"problem": text, "answer": "2"}) + "\n" for text in statements))
+    return str(path)
+
+
+def checked_(values: Mapping[str, Any]) -> Checked:
+    with session():
+        return check(CampaignConfig.model_validate(values))
+
+
+def of_length(tokens: int) -> str:
+    """A statement whose prompt has so many tokens: in `short`, 17 stand around it, and each of these signs is one."""
+    return "#" * (tokens - 17)
+
+
+def test_a_prompt_fits_up_to_the_row_less_the_response(values: dict[str, Any], tmp_path: Path) -> None:
+    values["problems"] = {"location": rows(tmp_path / "a.jsonl", [of_length(112), "1?", of_length(113), "2?"])}
+    with pytest.raises(DataError, match=r"1 of 4 rows") as caught:
+        checked_(values)
+    assert (
+        "line 3: its prompt has 113 tokens, and trainer.row_tokens (160) less rollout.max_new_tokens (48) leaves 112"
+        in str(caught.value)
+    )
+    values["problems"]["skip_rejected"] = True
+    found = checked_(values).problems
+    assert [len(problem.statement) for problem in found.problems] == [95, 2, 2]
+    assert [(row.line, row.reason[:26]) for row in found.rejected] == [(3, "its prompt has 113 tokens,")]
+    assert found.rejected[0].row.startswith('{"problem": "#####')
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"trainer": {"row_tokens": 2000}},
+            r"engine.max_model_len \(256\) less rollout.max_new_tokens \(48\) leaves 208",
+        ),
+        ({"trainer": {"row_tokens": 2000}, "engine": {}}, r"the model's window \(1024\) .* leaves 976"),
+    ],
+)
+def test_the_smallest_limit_decides(values: dict[str, Any], tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    values |= {"problems": {"location": rows(tmp_path / "a.jsonl", ["1?", "2?", of_length(977)])}, **changes}
+    with pytest.raises(DataError, match=rf"line 3: its prompt has 977 tokens, and {said}"):
+        checked_(values)
+
+
+def test_a_benchmarks_prompt_is_never_packed_into_a_row(values: dict[str, Any], tmp_path: Path) -> None:
+    source = {"location": rows(tmp_path / "b.jsonl", [of_length(208), of_length(209)])}
+    values["evaluation"] = {"benchmarks": {"hard": {"problems": source}}}
+    with pytest.raises(DataError, match=r"b.jsonl: 1 of 2 rows .*line 2: its prompt has 209 tokens, and engine"):
+        checked_(values)
+    source |= {"skip_rejected": True}
+    found = checked_(values).benchmarks["hard"]
+    assert (len(found.problems), len(found.rejected)) == (1, 1)
+
+
+def test_rows_behind_the_limit_take_the_place_of_those_that_do_not_fit(values: dict[str, Any], tmp_path: Path) -> None:
+    statements = ["1?", of_length(113), "2?", of_length(114), "3?", "4?"]
+    location = rows(tmp_path / "a.jsonl", statements)
+    values["problems"] = {"location": location, "limit": 3, "skip_rejected": True}
+    found = checked_(values).problems
+    assert [problem.statement for problem in found.problems] == ["1?", "2?", "3?"]
+    assert [row.line for row in found.rejected] == [2, 4]
+
+
+def test_toy_problems_that_do_not_fit_are_rejected_too(values: dict[str, Any]) -> None:
+    values["problems"] = {"location": "toy:train", "limit": 9}
+    values["trainer"] = {"row_tokens": 72}
+    with pytest.raises(DataError, match=r"toy:train: 9 of 9 rows .*line 1: its prompt has \d+ tokens, and trainer"):
+        checked_(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine": {"max_model_len": 1025}}, r"engine.max_model_len is 1025 and the model's own window .* is 1024"),
+        (
+            {"engine": {}, "rollout": {"template": "short", "problems_per_step": 2, "max_new_tokens": 1024}},
+            r"rollout.max_new_tokens is 1024 and the model's window is 1024",
+        ),
+        ({"rollout": {"template": "trol", "problems_per_step": 2, "max_new_tokens": 48}}, "rollout.template is 'trol'"),
+        (
+            {"rollout": {"template": "short", "problems_per_step": 4, "max_new_tokens": 48}},
+            "there are 3 usable problems",
+        ),
+    ],
+)
+def test_what_cannot_run_on_this_model_and_these_problems(
+    values: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    values |= {"trainer": {"row_tokens": 4096}, **changes}
+    with pytest.raises(ConfigError, match=said):
+        checked_(values)
+
+
+def test_rows_are_read_before_the_model(values: dict[str, Any], tmp_path: Path) -> None:
+    """A model may have to be fetched first."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"problem": "1+1?"}\n')
+    values |= {"model": {"path": "/no/such/model"}, "problems": {"location": str(bad)}}
+    with pytest.raises(DataError, match="line 1: no column 'answer'"):
+        checked_(values)
+
+
+def test_the_flow_takes_over_what_was_checked_ahead_of_it(values: dict[str, Any]) -> None:
+    config = CampaignConfig.model_validate(values)
+    with checked_ahead(config) as ready:
+        Path(config.problems.location).unlink()  # so that a second check would fail
+        assert len(checked(ready).problems.problems) == 3
+        with pytest.raises(DataError, match="cannot be read"):
+            checked(ready)
+
+
+def test_a_sandbox_is_opened_where_only_a_benchmark_calls_the_tool(values: dict[str, Any]) -> None:
+    problems = {"location": values["problems"]["location"]}
+    values["evaluation"] = {"benchmarks": {"with-tool": {"problems": problems, "max_calls": 1}}}
+    values["sandbox"] = {"backend": "remote", "urls": ["http://127.0.0.1:9"]}
+    with pytest.raises(TorlError, match="No sandbox service answers"):
+        checked_(values)
+
+
+def test_the_step_to_evaluate_is_looked_up_first(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="campaign 'small' has no benchmarks"):
+        step_to_evaluate(CampaignConfig.model_validate(values), None)
+    values["evaluation"] = {"benchmarks": {"b": {"problems": {"location": "toy:test"}}}}
+    config = CampaignConfig.model_validate(values)
+    assert step_to_evaluate(config, None) == 0
+    with pytest.raises(ConfigError, match="campaign 'small' has no step 7"):
+        step_to_evaluate(config, 7)
+
+
+_REPORT = "from flows.cli import main\nimport sys\ntry:\n    main()\nfinally:\n    print(*sys.modules)"
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "code"),
+    [
+        ("campaign", {"problems": {"location": "bad.jsonl"}}, 2),
+        ("campaign", {"trainer": {"row_tokens": 72}, "problems": {"location": "toy:train", "limit": 9}}, 2),
+        ("campaign", {"model": {"path": "/no/such/model"}}, 2),
+        ("campaign", {"store": "/dev/null/store"}, 1),
+        ("evaluate", {}, 2),
+    ],
+)
+def test_a_refusal_needs_no_server_and_no_torch(
+    values: dict[str, Any], tmp_path: Path, command: str, changes: dict[str, Any], code: int
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"problem": "1+1?"}\n')
+    (tmp_path / "c.yaml").write_text(json.dumps(values | changes))
+    load_campaign(tmp_path / "c.yaml")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    result = subprocess.run(
+        [sys.executable, "-c", _REPORT, command, "c.yaml"],
+        cwd=tmp_path, env=environment | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == code, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    imported = set(result.stdout.split())
+    assert "infra.problems" in imported
+    assert imported.isdisjoint({"prefect", "torch", "vllm", "deepspeed"})
+    assert not (tmp_path / "prefect").exists()
+
+
+def test_a_store_that_cannot_be_written_is_named(values: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match="cannot write /dev/null/store"):
+        checked_(values | {"store": "/dev/null/store"})
