@@ -3,7 +3,7 @@
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check bench s3 setup clean
+.PHONY: demo test test-fast check bench s3 setup lock clean
 
 demo: setup
 	$(BIN)/torl demo
@@ -29,8 +29,12 @@ s3: setup
 
 setup: .venv/.ready
 
-.venv/.ready: pyproject.toml constraints.txt infra/setup.sh
+.venv/.ready: pyproject.toml $(wildcard constraints/*.txt) infra/setup.sh
 	EXTRA=$(EXTRA) bash infra/setup.sh
+
+# Pins each build anew, after a change of the dependencies in pyproject.toml.
+lock: setup
+	bash infra/lock.sh
 
 clean:
 	rm -rf .venv .venv-moto runs

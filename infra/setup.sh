@@ -3,13 +3,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extra=${EXTRA:-cpu}
+python=${PYTHON:-python3}
 
 # bubblewrap and libseccomp jail model-written code; g++ builds DeepSpeed's communication op when training uses several CPU processes.
 packages=()
 command -v bwrap >/dev/null || packages+=(bubblewrap)
-ldconfig -p | grep -q 'libseccomp\.so\.2' || packages+=(libseccomp2)
 command -v g++ >/dev/null || packages+=(g++)
-python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if command -v "$python" >/dev/null; then
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+  "$python" -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || packages+=(libseccomp2)
+elif [ "$python" = python3 ]; then
+  packages+=(python3 python3-venv libseccomp2)
+else
+  echo "PYTHON=$python is no program; name Python 3.11 or 3.12, for example PYTHON=/usr/bin/python3" >&2
+  exit 1
+fi
 # A real S3 for the tests and `make s3`; where Debian's packages cannot be had without asking, those tests skip.
 if [ "$(id -u)" = 0 ] && ! command -v radosgw >/dev/null && apt-cache show radosgw >/dev/null 2>&1; then
   packages+=(ceph-mon ceph-osd radosgw ceph-common)
@@ -23,18 +31,18 @@ if ((${#packages[@]})); then
   fi
 fi
 
-# runsc (gVisor, sandbox.backend=gvisor) is nobody's need by default and left to the user: apt-get install runsc
-
-python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || {
   echo "Python 3.11 or 3.12 is needed, found $("$python" --version); set PYTHON=/path/to/python3.11" >&2
   exit 1
 }
 
+echo "Installing the $extra build into .venv: several minutes. With torch from PyPI it takes 7 GB of disk (CUDA's" \
+  "libraries come with it); with a CPU-only torch (pip's find-links, or TORCH_INDEX) much less." >&2
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt)
-# DeepSpeed's build script imports torch, so torch comes first and the build sees it.
-"${pip[@]}" torch setuptools wheel numpy
+pip=(.venv/bin/python -m pip install --disable-pip-version-check -c "constraints/$extra.txt")
+# DeepSpeed's build script imports torch, so torch comes first and the build sees it. TORCH_INDEX names another index
+# for it, such as PyTorch's own of CPU-only builds.
+"${pip[@]}" ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch setuptools wheel numpy
 "${pip[@]}" --no-build-isolation -e ".[$extra,hub,dev]"
 if [ "$extra" = cpu ]; then
   # Its torchvision, torchaudio and torchcodec have no CPU build for this torch and are not used for text.

@@ -92,6 +92,7 @@ def test_the_kernel_and_the_identity_inside(gvisor):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("gvisor")
 def test_a_snippet_that_takes_the_worker_along_is_a_crash_and_ends_nobody_elses_call(monkeypatch):
     """Processes that together use more than the worker may: the kernel ends all of gVisor, which is one process."""
     monkeypatch.setattr(opening, "GVISOR_PROCESS_BYTES", 0)  # sooner there
