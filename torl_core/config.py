@@ -11,7 +11,7 @@ import json
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -19,8 +19,28 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _not_blank(location: str) -> str:
+    if not location.strip():
+        raise ValueError("a blank address would be the current folder: give a folder or a URL")
+    return location
+
+
+Location = Annotated[str, AfterValidator(_not_blank)]
+"""A folder, a file or a URL."""
+
+
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python's True equals 1, so pydantic would read `steps: true` as one step."""
+        if cls.model_fields[str(info.field_name)].annotation is not bool:
+            for one in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(one, bool):
+                    raise ValueError("true and false are for switches; if a text is meant, put it in quotes")
+        return value
 
     def digest(self) -> str:
         """Twelve hex digits that change whenever any value does."""
@@ -34,7 +54,7 @@ def _digest(values: object) -> str:
 class ProblemSource(Config):
     """Where problems come from, and which columns hold what."""
 
-    location: str
+    location: Location
     """A .jsonl or .parquet file (path or URL), `hf:NAME` (a Hugging Face dataset), or `toy:SPLIT` (the demo's)."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
@@ -53,7 +73,7 @@ class ProblemSource(Config):
 
 
 class ModelConfig(Config):
-    path: str
+    path: Location
     """Hugging Face folder (local or in a store) or hub name of the base model."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Weights' type in the engine and in forward passes. The optimizer keeps float32 masters."""
@@ -234,7 +254,7 @@ class TrackingConfig(Config):
 class ForkConfig(Config):
     """A finished step of another campaign whose policy and optimizer state this campaign starts from."""
 
-    store: str
+    store: Location
     """Folder or URL of the store that holds it."""
     step: PositiveInt
     campaign: str | None = None
@@ -250,7 +270,7 @@ class CampaignConfig(Config):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
     """Names the campaign in the store and the views. The same name resumes."""
-    store: str
+    store: Location
     """Folder or URL (s3://bucket/prefix) that holds everything the campaign makes."""
     seed: int = 0
     steps: PositiveInt

@@ -9,6 +9,7 @@ packages (`make setup` as root) and 3 times `--gib` of memory and disk.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -23,12 +24,12 @@ from pathlib import Path
 from statistics import median
 
 import fsspec
-import yaml
 
 from infra.analytics import query
 from infra.s3 import BUCKET, ceph
 from infra.storage import CampaignStore, Store
 from infra.storage.digests import digest_folder
+from infra.yaml_reader import read_yaml
 from torl_core.toy.base import build_base
 
 TORL = Path(sys.executable).parent / "torl"
@@ -167,12 +168,13 @@ def campaign(scratch: Path, steps: int) -> None:
 
 
 def write_config(scratch: Path, store: str, steps: int) -> Path:
-    values = yaml.safe_load((Path(__file__).parents[2] / "configs" / "demo.yaml").read_text())
+    demo = Path(__file__).parents[2] / "configs" / "demo.yaml"
+    values = read_yaml(demo.read_text(), str(demo)).value
     values |= {"name": "bench", "store": store, "steps": steps}
     values["model"] = {**values["model"], "path": str(scratch / "base")}
     values["evaluation"] = {}
     path = scratch / "campaign.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(json.dumps(values))
     return path
 
 

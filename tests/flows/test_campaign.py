@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from infra.storage import CampaignStore, Store
 
@@ -42,7 +41,7 @@ def config(tmp_path: Path, base_model: Path) -> Path:
         "trainer": {"learning_rate": 1e-3, "row_tokens": 160, "rows_per_micro_batch": 8, "zero_stage": 1, "threads": 1},
         "evaluation": {"benchmarks": {"greedy": {"problems": {"location": "toy:test", "limit": 16}}}},
     }
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(json.dumps(values))
     return path
 
 
@@ -52,7 +51,7 @@ def torl(environment: Environment, *arguments: object) -> subprocess.CompletedPr
 
 
 def campaign_store(config: Path) -> CampaignStore:
-    values = yaml.safe_load(config.read_text())
+    values = json.loads(config.read_text())
     return CampaignStore(Store.open(values["store"]), values["name"])
 
 
@@ -106,7 +105,7 @@ def running(config: Path, environment: Environment) -> Iterator[subprocess.Popen
 
 def kill_when(config: Path, environment: Environment, ready: Callable[[Path], bool]) -> None:
     """Start a campaign and kill its whole process group the moment `ready` says so of its store."""
-    store = Path(yaml.safe_load(config.read_text())["store"])
+    store = Path(json.loads(config.read_text())["store"])
     with running(config, environment) as process:
         wait_for(lambda: ready(store), process, pause_s=0.005)
 
@@ -130,7 +129,7 @@ def test_killed_around_training_it_resumes_without_sampling_or_counting_twice(
         "between reward and training of step 1": holds("trajectories/campaign=small/step=000001/*.parquet"),
         "between training and commit of step 2": holds("checkpoints/small/step=000002/policy/*.safetensors"),
     }
-    store = Path(yaml.safe_load(config.read_text())["store"])
+    store = Path(json.loads(config.read_text())["store"])
     kept: dict[Path, bytes] = {}
     for moment, ready in moments.items():
         kill_when(config, prefect_server, ready)
@@ -182,7 +181,7 @@ def test_bad_input_is_refused_before_anything_starts(config: Path, prefect_serve
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": 1, "problem": "1+1?", "answer": "2"}\n{"id": 2, "problem": "no answer"}\n')
     empty = tmp_path / "empty-model"
-    shutil.copytree(yaml.safe_load(config.read_text())["model"]["path"], empty)
+    shutil.copytree(json.loads(config.read_text())["model"]["path"], empty)
     (empty / "tokenizer.json").unlink()
     locked = tmp_path / "a-file"
     locked.write_text("")

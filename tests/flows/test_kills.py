@@ -1,5 +1,6 @@
 """Campaigns whose whole process tree is killed, again and again, and stores that are damaged behind their back."""
 
+import json
 import random
 import time
 import uuid
@@ -10,7 +11,6 @@ from pathlib import Path
 import fsspec
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from flows.replay import replay
 from infra.analytics import query
@@ -46,7 +46,7 @@ def config(tmp_path: Path, base_model: Path) -> Path:
         },
         "evaluation": {"benchmarks": {"greedy": {"problems": {"location": "toy:test", "limit": 8}}}},
     }
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(json.dumps(values))
     return path
 
 
@@ -121,9 +121,9 @@ def test_killed_at_twenty_moments_nothing_is_lost_and_nothing_counted_twice(
 def test_killed_while_sampling_only_the_groups_that_were_under_way_are_sampled_again(
     config: Path, prefect_server: Environment
 ) -> None:
-    values = yaml.safe_load(config.read_text())
+    values = json.loads(config.read_text())
     values["rollout"] |= {"max_concurrency": 4, "save_every_s": 0}  # a group after the other, stored one by one
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(json.dumps(values))
     place = campaign_store(config)
     staging = place.staging_folder(1)
     kill_when(config, prefect_server, holds(f"{staging}/shard-*"))
@@ -158,8 +158,8 @@ def test_killed_in_an_upload_to_s3_the_same_weights_come_of_it(
     for name, value in ceph_server.items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    values = yaml.safe_load(config.read_text()) | {"store": uri, "steps": 3}
-    config.write_text(yaml.safe_dump(values))
+    values = json.loads(config.read_text()) | {"store": uri, "steps": 3}
+    config.write_text(json.dumps(values))
     environment = prefect_server | ceph_server | {"TORL_CACHE": str(tmp_path / "cache")}
     place = CampaignStore(Store.open(uri, cache=tmp_path / "reader"), "small")
     with proxy(ceph_server["AWS_ENDPOINT_URL"]) as between:

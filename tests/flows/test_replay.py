@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from flows.replay import changed_config
 from infra.storage import CampaignStore, Store, get_table, table_to_records
@@ -67,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, base_model: Path, prefect
         },
     }
     config = home / "campaign.yaml"
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(json.dumps(values))
     done = torl(prefect_server, "campaign", config)
     assert done.returncode == 0, done.stderr
     return config
