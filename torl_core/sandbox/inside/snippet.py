@@ -116,13 +116,30 @@ class Interpreter:
         return 0
 
     def _finish(self, status: int) -> int:
-        """What the interpreter does at its end: threads joined, atexit functions run, output flushed."""
+        """What the interpreter does at its end: threads joined, atexit functions run, output flushed.
+
+        Python ignores the exception of an exit function. A memory limit met there still ends the snippet as an error.
+        """
+        out_of_memory: BaseException | None = None
+        show = sys.unraisablehook
+
+        def hook(ignored: sys.UnraisableHookArgs) -> None:
+            nonlocal out_of_memory
+            if issubclass(ignored.exc_type, MemoryError):
+                out_of_memory = ignored.exc_value or MemoryError()
+            else:
+                show(ignored)
+
+        sys.unraisablehook = hook
         try:
             if threading.active_count() > 1:
                 threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
         except BaseException as error:
             _report(error, self._limits.max_report_bytes)
+        if out_of_memory is not None:
+            _report(out_of_memory, self._limits.max_report_bytes)
+            status = 1
         for stream in (*self._streams, *(s for s in (sys.stdout, sys.stderr) if s not in self._streams)):
             try:
                 if stream is not None and not stream.closed:
