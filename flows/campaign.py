@@ -15,6 +15,7 @@ from infra.lineage import pin
 from infra.progress import bar, console
 from infra.resources import current, session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
+from infra.storage.evaluations import stored_answer
 from infra.storage.retention import Retention
 from infra.tracking import open_tracker
 from tasks.checkpoint import checkpoint
@@ -53,7 +54,7 @@ def campaign(config: CampaignConfig) -> Outcome:
         open_tracker(config) as tracker,
     ):
         prepared = prepare(config)
-        retention = Retention(store, config)
+        retention = Retention(store, config, prepared.benchmarks)
         board = Board(config)
 
         def show(manifest: StepManifest) -> None:
@@ -141,7 +142,7 @@ def _data_of(store: CampaignStore, resumed: bool) -> Callable[[Scored], object] 
 def evaluate_due(config: CampaignConfig, prepared: Prepared, step: int, policy: Policy) -> list[EvaluationManifest]:
     """As `evaluate_policy`; a policy whose checkpoint retention removed keeps the evaluations it has."""
     store, benchmarks = CampaignStore(Store.open(config.store), config.name), config.evaluation.benchmarks
-    made = [store.evaluation(step, name, benchmark.temperature) for name, benchmark in benchmarks.items()]
+    made = [stored_answer(store, config, step, policy, name, prepared.benchmarks[name]) for name in benchmarks]
     if None in made and store.is_removed(policy):
         missing = ", ".join(name for name, evaluation in zip(benchmarks, made, strict=True) if evaluation is None)
         console.print(f"step {step} is not evaluated on {missing}: retention removed its checkpoint", style="yellow")
@@ -155,7 +156,7 @@ def evaluate_policy(
     """The manifests of one policy's evaluations, one per benchmark; those the store holds are not made again."""
     store = CampaignStore(Store.open(config.store), config.name)
     return [
-        store.evaluation(step, name, benchmark.temperature)
+        stored_answer(store, config, step, policy, name, problems[name])
         or kept_in(store.store, evaluate)(config, step, policy, name, benchmark, problems[name])
         for name, benchmark in config.evaluation.benchmarks.items()
     ]

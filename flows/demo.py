@@ -30,6 +30,8 @@ class Line:
 
     campaign: str
     max_calls: int
+    samples: int
+    problems_digest: str | None
     decoding: str
     kind: str
     step: int
@@ -94,10 +96,14 @@ def _base(folder: Path, seed: int) -> None:
 
 
 _QUERY = """
-SELECT campaign, max_calls, benchmark AS decoding, coalesce(kind, 'all') AS kind, step, responses AS problems,
-       accuracy, code_ratio, pass_ratio, reward
+SELECT campaign, max_calls, samples, problems_digest, benchmark AS decoding, coalesce(kind, 'all') AS kind, step,
+       responses AS problems, accuracy, code_ratio, pass_ratio, reward
 FROM scores
-ORDER BY benchmark, campaign DESC, scores.kind NULLS FIRST, step
+QUALIFY row_number() OVER (
+  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, max_calls, step, scores.kind
+  ORDER BY evaluated_at DESC, evaluation
+) = 1
+ORDER BY benchmark, campaign DESC, max_calls DESC, samples, problems_digest, scores.kind NULLS FIRST, step
 """
 
 
@@ -113,23 +119,28 @@ def _table(lines: Sequence[Line]) -> Table:
     for name in ("tool", "decoding", "problems", "accuracy", "code ratio", "pass ratio", "reward"):
         table.add_column(name, justify="left" if name in ("tool", "decoding", "problems") else "right", no_wrap=True)
     first = min(line.step for line in lines)
-    before = {(line.campaign, line.decoding, line.kind): line for line in lines if line.step == first}
+    before = {_setting(line): line for line in lines if line.step == first}
     for line in lines:
         if line.step == first:
             continue
-        old = before[line.campaign, line.decoding, line.kind]
+        old = before.get(_setting(line))
         whole = line.kind == "all"
         table.add_row(
             f"C = {line.max_calls}" if whole else "",
             ("greedy" if line.decoding == "greedy" else "T = 1") if whole else "",
             f"all {line.problems}" if whole else f"  {line.kind}",
             *(
-                _change(getattr(old, name), getattr(line, name))
+                _change(getattr(old, name, None), getattr(line, name))
                 for name in ("accuracy", "code_ratio", "pass_ratio", "reward")
             ),
             style="bold" if whole else "dim",
         )
     return table
+
+
+def _setting(line: Line) -> tuple[object, ...]:
+    """What two lines have in common when one is before training and the other after it."""
+    return line.campaign, line.decoding, line.kind, line.max_calls, line.samples, line.problems_digest
 
 
 def _change(old: float | None, new: float | None) -> str:

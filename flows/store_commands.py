@@ -190,11 +190,19 @@ def _heading(line: CampaignLine) -> str:
 
 def _cells(line: StepLine | EvaluationLine) -> Iterator[str]:
     yield str(line.step)
-    yield "training" if line.kind == "step" else f"{line.benchmark} at T = {line.temperature:g}"
+    yield "training" if line.kind == "step" else _what(line)
     yield from (str(line.rows), _size(line.bytes), line.policy[:8])
     is_stored = line.kind == "step" and line.checkpoint == "stored"
     yield "" if line.kind == "evaluation" else _size(line.checkpoint_bytes) if is_stored else line.checkpoint
     yield from (f"{line.metrics[name]:.3f}" if name in line.metrics else "" for name in ("accuracy", "reward"))
+
+
+def _what(line: EvaluationLine) -> str:
+    calls = "" if line.max_calls is None else f", C = {line.max_calls}"
+    samples = f", {line.samples} samples" if line.samples > 1 else ""
+    return f"{line.benchmark} at T = {line.temperature:g}{calls}{samples}" + (
+        f" ({line.evaluation[:8]})" if line.evaluation else ""
+    )
 
 
 def _size(count: float) -> str:

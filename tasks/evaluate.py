@@ -8,6 +8,7 @@ from tasks.reward import judge, summarise
 from tasks.rollout import sample
 from tasks.step import Stopwatch, step_task
 from torl_core.config import BenchmarkConfig, CampaignConfig
+from torl_core.evaluation import evaluation_identity, evaluation_tool
 from torl_core.types import Policy
 
 
@@ -18,11 +19,7 @@ def evaluate(
     """Raises what a rollout and grading raise."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
-    tool = (
-        config.tool
-        if benchmark.max_calls is None
-        else config.tool.model_copy(update={"max_calls": benchmark.max_calls})
-    )
+    tool, identity = evaluation_tool(config, name), evaluation_identity(config, name, policy, problems.digest)
     records, codec = sample(
         config,
         policy,
@@ -40,10 +37,11 @@ def evaluate(
         benchmark=name,
         temperature=benchmark.temperature,
         samples=benchmark.samples,
-        trajectories=(store.put_evaluation(step, name, benchmark.temperature, scored),),
+        trajectories=(store.put_evaluation(step, name, identity, scored),),
         policy=policy,
         config_digest=config.identity(),
         max_calls=tool.max_calls,
+        identity=identity,
         problems=problems,
         metrics=summarise(scored),
         duration_s=watch.lap(),

@@ -55,6 +55,9 @@ _EVALUATIONS = pa.schema(
         ("temperature", pa.float64()),
         ("samples", pa.int32()),
         ("max_calls", pa.int32()),
+        ("evaluation", pa.string()),
+        ("problems_digest", pa.string()),
+        ("files", pa.list_(pa.string())),
         ("metrics", _NUMBERS),
         ("duration_s", pa.float64()),
         ("policy", pa.string()),
@@ -63,8 +66,7 @@ _EVALUATIONS = pa.schema(
     ]
 )
 _STEP_PARTITION = {"campaign": pa.string(), "step": pa.int32()}
-_EVALUATION_PARTITION = _STEP_PARTITION | {"benchmark": pa.string(), "temperature": pa.float64()}
-_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.float64(): "DOUBLE"}
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER"}
 
 
 def open_views(store: Store) -> duckdb.DuckDBPyConnection:
@@ -84,9 +86,8 @@ def open_views(store: Store) -> duckdb.DuckDBPyConnection:
     _table(connection, "steps", [_step_row(step, store) for step in steps], _STEPS)
     _table(connection, "evaluations", [_evaluation_row(e, store) for e in evaluations], _EVALUATIONS)
     try:
-        _rows(connection, "step_rows", store, [ref for step in steps for ref in step.trajectories], _STEP_PARTITION)
-        refs = [ref for evaluation in evaluations for ref in evaluation.trajectories]
-        _rows(connection, "evaluation_rows", store, refs, _EVALUATION_PARTITION)
+        _step_rows(connection, store, [ref for step in steps for ref in step.trajectories])
+        _evaluation_rows(connection, store, [ref for e in evaluations for ref in e.trajectories])
         connection.execute(files(__package__).joinpath("views.sql").read_text())
     except duckdb.Error as error:
         raise _unreadable(store, error) from error
@@ -130,20 +131,35 @@ def _unreadable(store: Store, error: duckdb.Error) -> StoreError:
     )
 
 
-def _rows(
-    connection: duckdb.DuckDBPyConnection, name: str, store: Store, refs: Sequence[Ref], partition: dict[str, Any]
-) -> None:
-    """A view raw.`name` over the files of `refs`, with their hive partitions as columns in front."""
-    columns = ", ".join(partition)
+def _step_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
+    """A view raw.step_rows over the files of `refs`, with their hive partitions as columns in front."""
+    columns = ", ".join(_STEP_PARTITION)
     if not refs:
-        _table(connection, name, [], pa.schema([*partition.items(), *SCHEMA]))
+        _table(connection, "step_rows", [], pa.schema([*_STEP_PARTITION.items(), *SCHEMA]))
         return
-    paths = ", ".join(_quoted(glob.escape(store.uri_of(ref.key))) for ref in refs)
-    types = ", ".join(f"{column}: {_SQL_TYPES[kind]}" for column, kind in partition.items())
+    types = ", ".join(f"{column}: {_SQL_TYPES[kind]}" for column, kind in _STEP_PARTITION.items())
     connection.execute(
-        f"CREATE VIEW raw.{name} AS SELECT {columns}, * EXCLUDE ({columns}) "
-        f"FROM read_parquet([{paths}], hive_partitioning = true, hive_types = {{{types}}})"
+        f"CREATE VIEW raw.step_rows AS SELECT {columns}, * EXCLUDE ({columns}) "
+        f"FROM read_parquet({_paths(store, refs)}, hive_partitioning = true, hive_types = {{{types}}})"
     )
+
+
+def _evaluation_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
+    """A view raw.evaluation_rows over the files of `refs`; `file` leads to the manifest that names it.
+
+    The folders are not read as hive partitions: earlier versions of torl named them otherwise.
+    """
+    if not refs:
+        _table(connection, "evaluation_rows", [], pa.schema([*SCHEMA, ("file", pa.string())]))
+        return
+    connection.execute(
+        "CREATE VIEW raw.evaluation_rows AS "
+        f"FROM read_parquet({_paths(store, refs)}, hive_partitioning = false, filename = 'file')"
+    )
+
+
+def _paths(store: Store, refs: Sequence[Ref]) -> str:
+    return "[" + ", ".join(_quoted(glob.escape(store.uri_of(ref.key))) for ref in refs) + "]"
 
 
 def _quoted(text: str) -> str:
@@ -185,6 +201,9 @@ def _evaluation_row(evaluation: EvaluationManifest, store: Store) -> dict[str, A
     same = ("campaign", "step", "benchmark", "temperature", "samples", "max_calls", "duration_s")
     return {
         **{name: getattr(evaluation, name) for name in same},
+        "evaluation": evaluation.identity,
+        "problems_digest": evaluation.problems.digest if evaluation.problems else None,
+        "files": [store.uri_of(ref.key) for ref in evaluation.trajectories],
         "metrics": list(evaluation.metrics.items()),
         **_policy("policy", evaluation.policy, store),
         **_lineage(evaluation),

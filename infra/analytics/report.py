@@ -40,6 +40,26 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """What the lines of one table have in common, so that they can be compared."""
+
+    benchmark: str
+    temperature: float
+    samples: int
+    problems_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One line of such a table: a campaign, evaluated at one C. `series` is the campaign's place on the page."""
+
+    series: int
+    label: str
+    campaign: str
+    max_calls: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A figure before training and after it; after is None when there is only one evaluation."""
 
@@ -53,7 +73,7 @@ def report(store: Store, out: Path) -> None:
         names = [row["campaign"] for row in _query(connection, "FROM campaigns ORDER BY max_calls DESC, campaign")]
         names += [row["campaign"] for row in _query(connection, "SELECT DISTINCT campaign FROM steps ORDER BY 1")]
         campaigns = list(dict.fromkeys(names))
-        scores = _query(connection, "FROM scores")
+        scores = _query(connection, _SCORES)
         page = _template().render(
             store=store.uri,
             made_at=datetime.now(UTC),
@@ -123,15 +143,15 @@ def _curves(
 def _evaluation_curves(scores: Sequence[Row], campaigns: Sequence[str]) -> list[Chart]:
     """Accuracy over training per benchmark, where some campaign was evaluated more than twice."""
     found = []
-    for benchmark, temperature in _benchmarks(scores):
+    for setting in _settings(scores):
         series = []
-        for i, name in enumerate(campaigns):
-            own = _of(scores, name, benchmark, temperature, None)
-            series += [charts.Line(name, [r["step"] for r in own], [r["accuracy"] for r in own], i)] if own else []
+        for arm in _arms(scores, campaigns, setting):
+            own = _of(scores, arm, setting, None)
+            series.append(charts.Line(arm.label, [r["step"] for r in own], [r["accuracy"] for r in own], arm.series))
         if any(len(line.steps) > 2 for line in series):
-            title = f"Accuracy on {benchmark}"
+            title = f"Accuracy on {setting.benchmark}"
             svg = charts.lines(title, series, percent=True, markers=True)
-            found.append(Chart(title, _decoding(temperature), svg))
+            found.append(Chart(title, _how(setting, scores), svg))
     return found
 
 
@@ -160,17 +180,50 @@ def _step_times(connection: duckdb.DuckDBPyConnection, campaigns: Sequence[str])
 # --- tables
 
 
-def _benchmarks(scores: Sequence[Row]) -> list[tuple[str, float]]:
-    return sorted({(row["benchmark"], row["temperature"]) for row in scores}, key=lambda item: (item[1], item[0]))
+_SCORES = """
+FROM scores
+QUALIFY row_number() OVER (
+  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, max_calls, step, kind
+  ORDER BY evaluated_at DESC, evaluation
+) = 1
+ORDER BY campaign, step, kind NULLS FIRST
+"""
+"""Where one policy was evaluated twice in the same setting, as after a change of the grader, the newer one."""
 
 
-def _decoding(temperature: float) -> str:
-    return "greedy" if temperature == 0 else f"sampled at temperature {temperature:g}"
+def _setting(row: Row) -> Setting:
+    return Setting(row["benchmark"], row["temperature"], row["samples"], row["problems_digest"])
 
 
-def _of(scores: Sequence[Row], campaign: str, benchmark: str, temperature: float, kind: str | None) -> list[Row]:
-    wanted = (campaign, benchmark, temperature, kind)
-    return [row for row in scores if (row["campaign"], row["benchmark"], row["temperature"], row["kind"]) == wanted]
+def _settings(scores: Sequence[Row]) -> list[Setting]:
+    return sorted(
+        {_setting(row) for row in scores},
+        key=lambda s: (s.temperature, s.benchmark, s.samples, s.problems_digest or ""),
+    )
+
+
+def _arms(scores: Sequence[Row], campaigns: Sequence[str], setting: Setting) -> list[Arm]:
+    """A campaign that was evaluated at several C has a line for each."""
+    found: list[Arm] = []
+    for i, name in enumerate(campaigns):
+        calls = {row["max_calls"] for row in scores if row["campaign"] == name and _setting(row) == setting}
+        ordered = sorted(calls, key=lambda c: -1 if c is None else c, reverse=True)
+        found += [Arm(i, name if len(calls) == 1 else f"{name}, C = {one}", name, one) for one in ordered]
+    return found
+
+
+def _how(setting: Setting, scores: Sequence[Row]) -> str:
+    """The decoding, and the problems' digest where several sets of problems have the benchmark's name."""
+    parts = ["greedy" if setting.temperature == 0 else f"sampled at temperature {setting.temperature:g}"]
+    parts += [f"{setting.samples} samples per problem"] if setting.samples > 1 else []
+    digests = {row["problems_digest"] for row in scores if row["benchmark"] == setting.benchmark}
+    parts += [f"problems {(setting.problems_digest or 'not recorded')[:12]}"] if len(digests) > 1 else []
+    return ", ".join(parts)
+
+
+def _of(scores: Sequence[Row], arm: Arm, setting: Setting, kind: str | None) -> list[Row]:
+    wanted = (arm.campaign, arm.max_calls, kind, setting)
+    return [row for row in scores if (row["campaign"], row["max_calls"], row["kind"], _setting(row)) == wanted]
 
 
 def _change(rows: Sequence[Row], column: str) -> Change:
@@ -182,23 +235,23 @@ def _change(rows: Sequence[Row], column: str) -> Change:
 def _evaluation_tables(scores: Sequence[Row], campaigns: Sequence[str]) -> list[Row]:
     """Per benchmark: all figures over all problems, and accuracy by kind of problem."""
     tables = []
-    for benchmark, temperature in _benchmarks(scores):
-        kinds = sorted(
-            {r["kind"] for r in scores if r["kind"] and (r["benchmark"], r["temperature"]) == (benchmark, temperature)}
-        )
-        evaluated = [name for name in campaigns if _of(scores, name, benchmark, temperature, None)]
-        whole = {name: _of(scores, name, benchmark, temperature, None) for name in evaluated}
+    for setting in _settings(scores):
+        kinds = sorted({row["kind"] for row in scores if row["kind"] and _setting(row) == setting})
+        arms = _arms(scores, campaigns, setting)
+        whole = {arm.label: _of(scores, arm, setting, None) for arm in arms}
         columns = ("accuracy", "code_ratio", "pass_ratio", "reward", "response_tokens")
         tables.append(
             {
-                "title": benchmark,
-                "decoding": _decoding(temperature),
+                "title": setting.benchmark,
+                "decoding": _how(setting, scores),
                 "responses": max(rows[0]["responses"] for rows in whole.values()),
-                "campaigns": [(campaigns.index(name), name) for name in evaluated],
-                "steps": {name: (rows[0]["step"], rows[-1]["step"]) for name, rows in whole.items()},
-                "whole": {name: {column: _change(rows, column) for column in columns} for name, rows in whole.items()},
+                "campaigns": [(arm.series, arm.label) for arm in arms],
+                "steps": {label: (rows[0]["step"], rows[-1]["step"]) for label, rows in whole.items()},
+                "whole": {
+                    label: {column: _change(rows, column) for column in columns} for label, rows in whole.items()
+                },
                 "kinds": {
-                    kind: {n: _change(_of(scores, n, benchmark, temperature, kind), "accuracy") for n in evaluated}
+                    kind: {arm.label: _change(_of(scores, arm, setting, kind), "accuracy") for arm in arms}
                     for kind in kinds
                 },
             }
@@ -219,12 +272,12 @@ def _summary(connection: duckdb.DuckDBPyConnection, name: str, series: int, scor
     )[0]
     figures = [
         (
-            f"accuracy, {benchmark}",
-            _decoding(temperature),
-            _change(_of(scores, name, benchmark, temperature, None), "accuracy"),
+            f"accuracy, {setting.benchmark}{arm.label.removeprefix(name)}",
+            _how(setting, scores),
+            _change(_of(scores, arm, setting, None), "accuracy"),
         )
-        for benchmark, temperature in _benchmarks(scores)
-        if _of(scores, name, benchmark, temperature, None)
+        for setting in _settings(scores)
+        for arm in _arms(scores, [name], setting)
     ]
     if not figures and steps["done"]:
         trained = _query(connection, "SELECT accuracy FROM progress WHERE campaign = ? ORDER BY step", name)

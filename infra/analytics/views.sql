@@ -10,13 +10,14 @@ CREATE VIEW trajectories AS
 SELECT r.campaign, r.step, c.max_calls, r.* EXCLUDE (campaign, step)
 FROM raw.step_rows AS r LEFT JOIN campaigns AS c USING (campaign);
 
--- One row per evaluation response; `temperature` 0 is greedy.
+-- One row per evaluation response; `temperature` 0 is greedy. `evaluation` is the digest of all that decides one; it is
+-- NULL where an earlier version of torl made the evaluation.
 CREATE VIEW evaluations AS
-SELECT r.campaign, r.step, r.benchmark, r.temperature, coalesce(m.max_calls, c.max_calls) AS max_calls,
-  r.* EXCLUDE (campaign, step, benchmark, temperature)
+SELECT m.campaign, m.step, m.benchmark, m.temperature, coalesce(m.max_calls, c.max_calls) AS max_calls,
+  m.samples, m.problems_digest, m.evaluation, m.created_at AS evaluated_at, r.* EXCLUDE (file)
 FROM raw.evaluation_rows AS r
-LEFT JOIN raw.evaluations AS m USING (campaign, step, benchmark, temperature)
-LEFT JOIN campaigns AS c USING (campaign);
+LEFT JOIN (SELECT *, unnest(files) AS file FROM raw.evaluations) AS m USING (file)
+LEFT JOIN campaigns AS c ON c.campaign = m.campaign;
 
 -- One row per executed call of a training response; `number` counts from 1 within the response.
 CREATE VIEW calls AS
@@ -95,7 +96,8 @@ ORDER BY s.campaign, s.step;
 
 -- One row per evaluation and kind of problem; `kind` NULL is all of them together.
 CREATE VIEW scores AS
-SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, step, kind,
+SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, any_value(samples) AS samples,
+  any_value(problems_digest) AS problems_digest, evaluation, any_value(evaluated_at) AS evaluated_at, step, kind,
   count(*) AS responses,
   avg(correct::INTEGER) AS accuracy,
   avg((correct IS NULL)::INTEGER) AS ungraded_share,
@@ -104,5 +106,7 @@ SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, step
   avg(reward) AS reward,
   avg(model_tokens + tool_tokens) AS response_tokens
 FROM (SELECT * REPLACE (coalesce(kind, '') AS kind) FROM evaluations)
-GROUP BY GROUPING SETS ((campaign, benchmark, temperature, step), (campaign, benchmark, temperature, step, kind))
-ORDER BY campaign, benchmark, temperature, step, kind NULLS FIRST;
+GROUP BY GROUPING SETS (
+  (campaign, benchmark, temperature, evaluation, step), (campaign, benchmark, temperature, evaluation, step, kind)
+)
+ORDER BY campaign, benchmark, temperature, step, evaluated_at, evaluation, kind NULLS FIRST;

@@ -5,7 +5,7 @@ campaigns/<name>/steps/000007/manifest.json                   the step is done e
 campaigns/<name>/steps/000007/compacted.json                  its rows lie in fewer files now
 campaigns/<name>/evaluations/000007/<benchmark>-t0.json       the same for an evaluation
 trajectories/campaign=<name>/step=000007/part-<digest>.parquet
-evaluations/campaign=<name>/step=000007/benchmark=<b>/temperature=<t>/part-<digest>.parquet
+evaluations/campaign=<name>/step=000007/benchmark=<b>/evaluation=<identity>/part-<digest>.parquet
 checkpoints/<name>/step=000007/policy/                        an ordinary Hugging Face folder
 checkpoints/<name>/step=000007/optimizer/
 checkpoints/<name>/step=000000/                               of a fork: the state it started from

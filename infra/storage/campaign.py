@@ -88,7 +88,7 @@ class StepManifest:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationManifest:
-    """One finished evaluation of one policy on one benchmark at one temperature. Writing it makes its rows visible."""
+    """One finished evaluation of one policy on one benchmark. Writing it makes its rows visible."""
 
     campaign: str
     step: int
@@ -100,6 +100,8 @@ class EvaluationManifest:
     config_digest: str
     max_calls: int | None = None
     """C of this evaluation; None: the campaign's own."""
+    identity: str | None = None
+    """Digest of everything that decides it (`torl_core.evaluation`); None where an earlier version of torl made it."""
     problems: Ref | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     duration_s: float = 0.0
@@ -186,8 +188,8 @@ class CampaignStore:
     def manifest_key(self, step: int) -> str:
         return f"{self._home()}/steps/{step:06d}/manifest.json"
 
-    def evaluation_key(self, step: int, benchmark: str, temperature: float) -> str:
-        return f"{self._home()}/evaluations/{step:06d}/{benchmark}-t{temperature:g}.json"
+    def evaluation_key(self, step: int, benchmark: str, identity: str) -> str:
+        return f"{self._home()}/evaluations/{step:06d}/{benchmark}-{identity}.json"
 
     def compaction_key(self, step: int) -> str:
         return f"{self._home()}/steps/{step:06d}/compacted.json"
@@ -198,9 +200,8 @@ class CampaignStore:
     def staging_folder(self, step: int) -> str:
         return f"staging/campaign={self.name}/step={step:06d}"
 
-    def evaluation_folder(self, step: int, benchmark: str, temperature: float) -> str:
-        part = f"benchmark={benchmark}/temperature={temperature:g}"
-        return f"evaluations/campaign={self.name}/step={step:06d}/{part}"
+    def evaluation_folder(self, step: int, benchmark: str, identity: str) -> str:
+        return f"evaluations/campaign={self.name}/step={step:06d}/benchmark={benchmark}/evaluation={identity}"
 
     def checkpoint_key(self, step: int) -> str:
         return f"checkpoints/{self.name}/step={step:06d}"
@@ -271,9 +272,9 @@ class CampaignStore:
                 damaged.append(key)
         return tables, damaged
 
-    def put_evaluation(self, step: int, benchmark: str, temperature: float, table: pa.Table) -> Ref:
+    def put_evaluation(self, step: int, benchmark: str, identity: str, table: pa.Table) -> Ref:
         """Rows of one evaluation. Visible in the views once its manifest is committed."""
-        return put_table(self.store, self.evaluation_folder(step, benchmark, temperature), table)
+        return put_table(self.store, self.evaluation_folder(step, benchmark, identity), table)
 
     # --- checkpoints
 
@@ -347,7 +348,8 @@ class CampaignStore:
                 self.store.delete(key)
 
     def commit_evaluation(self, manifest: EvaluationManifest) -> None:
-        key = self.evaluation_key(manifest.step, manifest.benchmark, manifest.temperature)
+        assert manifest.identity is not None
+        key = self.evaluation_key(manifest.step, manifest.benchmark, manifest.identity)
         self._commit(key, EvaluationManifest, manifest)
 
     def commit_compaction(self, compaction: Compaction) -> None:
@@ -359,8 +361,14 @@ class CampaignStore:
         there = self.store.list(f"{self._home()}/steps/{step:06d}")
         return self._read_step(step, there) if self.manifest_key(step) in there else None
 
-    def evaluation(self, step: int, benchmark: str, temperature: float) -> EvaluationManifest | None:
-        key = self.evaluation_key(step, benchmark, temperature)
+    def evaluation(self, step: int, benchmark: str, identity: str) -> EvaluationManifest | None:
+        return self._evaluation_at(self.evaluation_key(step, benchmark, identity))
+
+    def evaluation_without_identity(self, step: int, benchmark: str, temperature: float) -> EvaluationManifest | None:
+        """One that an earlier version of torl made: its key names benchmark and temperature alone."""
+        return self._evaluation_at(f"{self._home()}/evaluations/{step:06d}/{benchmark}-t{temperature:g}.json")
+
+    def _evaluation_at(self, key: str) -> EvaluationManifest | None:
         return read_manifest(self.store, key, EvaluationManifest) if self.store.exists(key) else None
 
     def steps(self) -> list[StepManifest]:

@@ -39,6 +39,13 @@ class EvaluationLine:
     policy: str
     metrics: Mapping[str, float]
     created_at: str
+    samples: int
+    max_calls: int | None
+    """C; None: the campaign's own."""
+    problems: str | None
+    """Digest of its problems."""
+    evaluation: str | None
+    """Its identity; None where an earlier version of torl made it."""
     kind: Literal["evaluation"] = "evaluation"
 
 
@@ -111,6 +118,10 @@ def _evaluations(campaign: CampaignStore) -> list[EvaluationLine]:
             e.policy.digest,
             e.metrics,
             e.created_at,
+            e.samples,
+            e.max_calls,
+            e.problems.digest if e.problems else None,
+            e.identity,
         )
         for e in campaign.evaluations()
     ]

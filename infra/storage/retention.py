@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from infra.storage.campaign import CampaignStore
+from infra.storage.campaign import CampaignStore, EvaluationManifest, Ref
+from infra.storage.evaluations import stored_answer
 from infra.storage.store import REMOVED
 from torl_core.config import CampaignConfig, RetentionConfig
 
@@ -29,8 +30,9 @@ def kept(steps: Collection[int], scores: Mapping[int, float], config: RetentionC
 class Retention:
     """Applies a campaign's retention after its commits; the run that does so holds the campaign."""
 
-    def __init__(self, campaign: CampaignStore, config: CampaignConfig) -> None:
-        self._campaign, self._config = campaign, config
+    def __init__(self, campaign: CampaignStore, config: CampaignConfig, benchmarks: Mapping[str, Ref]) -> None:
+        """`benchmarks`: the stored problems of each."""
+        self._campaign, self._config, self._benchmarks = campaign, config, benchmarks
         self._scores: dict[int, float] = {}
 
     def apply(self, last_step: int) -> list[int]:
@@ -67,8 +69,7 @@ class Retention:
     def _measured(self, step: int) -> tuple[Mapping[str, float], str]:
         evaluation = self._config.evaluation
         if evaluation.every and evaluation.benchmarks:
-            name, benchmark = next(iter(evaluation.benchmarks.items()))
-            made = self._campaign.evaluation(step, name, benchmark.temperature)
+            made = self._evaluation(step, next(iter(evaluation.benchmarks)))
             return made.metrics if made else {}, "accuracy"
         sampled = self._campaign.manifest(step + 1)
         return sampled.metrics if sampled else {}, "reward"
@@ -76,9 +77,15 @@ class Retention:
     def _awaits_evaluation(self, step: int) -> bool:
         evaluation = self._config.evaluation
         return evaluation.is_due(step, self._config.steps) and any(
-            self._campaign.evaluation(step, name, benchmark.temperature) is None
-            for name, benchmark in evaluation.benchmarks.items()
+            self._evaluation(step, name) is None for name in evaluation.benchmarks
         )
+
+    def _evaluation(self, step: int, benchmark: str) -> EvaluationManifest | None:
+        committed = self._campaign.manifest(step)
+        if committed is None:
+            return None
+        problems = self._benchmarks[benchmark]
+        return stored_answer(self._campaign, self._config, step, committed.policy_out, benchmark, problems)
 
     def _remove(self, step: int) -> None:
         store = self._campaign.store

@@ -26,9 +26,9 @@ def test_a_benchmark_that_comes_later_is_not_run_on_policies_that_are_gone(tmp_p
     run_step(campaign, 2, tmp_path)
     evaluation = {"every": 1, "benchmarks": {"toy": BENCHMARK, "later": BENCHMARK}}
     values = config("demo", evaluation=evaluation, retention={"last": 1}).model_copy(update={"store": store.uri})
-    without = config("demo", evaluation={"every": 1, "benchmarks": {"toy": BENCHMARK}}, retention={"last": 1})
-    assert Retention(campaign, without).apply(2) == [1]
     ref = problems(store)
+    without = config("demo", evaluation={"every": 1, "benchmarks": {"toy": BENCHMARK}}, retention={"last": 1})
+    assert Retention(campaign, without, {"toy": ref}).apply(2) == [1]
     prepared = Prepared(ref, {"toy": ref, "later": ref}, BASE)
     assert evaluate_due(values, prepared, 1, campaign.manifest(1).policy_out) == [made]
     assert "step 1 is not evaluated on later: retention removed its checkpoint" in capsys.readouterr().err

@@ -3,4 +3,7 @@
 from torl_core.grading.extract import last_boxed, prose, prose_of_segments
 from torl_core.grading.workers import Grader, open_grader
 
-__all__ = ["Grader", "last_boxed", "open_grader", "prose", "prose_of_segments"]
+VERSION = "1"
+"""Raise it with every change that may judge a response differently. Evaluations are then made again."""
+
+__all__ = ["VERSION", "Grader", "last_boxed", "open_grader", "prose", "prose_of_segments"]

@@ -1,6 +1,9 @@
 """Hand-built trajectories, and what commits them to a store."""
 
-from infra.storage import CampaignStore, EvaluationManifest, Record, StepManifest, records_to_table
+from dataclasses import replace
+
+from infra.storage import CampaignStore, EvaluationManifest, Record, Ref, StepManifest, records_to_table
+from infra.storage.digests import digest_bytes
 from torl_core.config import CampaignConfig
 from torl_core.types import Grade, Policy, Problem, Prompt, Reward, Segment, ToolCall, Trajectory
 
@@ -74,9 +77,16 @@ def commit(store, name, step, records, phases=None):
     return ref
 
 
-def commit_evaluation(store, name, step, benchmark, temperature, records, max_calls=None):
+def commit_evaluation(
+    store, name, step, benchmark, temperature, records, max_calls=None, samples=1, problems=None, at=None
+):
+    """`problems` is a digest; `at` is when it was made."""
     campaign = CampaignStore(store, name)
-    ref = campaign.put_evaluation(step, benchmark, temperature, records_to_table(records, Letters()))
-    campaign.commit_evaluation(
-        EvaluationManifest(name, step, benchmark, temperature, 1, (ref,), POLICIES[step], "abc", max_calls=max_calls)
-    )
+    identity = digest_bytes(repr((POLICIES[step], benchmark, temperature, max_calls, samples, problems)).encode())[:16]
+    ref = campaign.put_evaluation(step, benchmark, identity, records_to_table(records, Letters()))
+    manifest = EvaluationManifest(
+        name, step, benchmark, temperature, samples, (ref,), POLICIES[step], "abc", max_calls=max_calls,
+        identity=identity, problems=Ref(f"problems/{problems}.parquet", problems) if problems else None,
+    )  # fmt: skip
+    campaign.commit_evaluation(replace(manifest, created_at=at) if at else manifest)
+    return identity

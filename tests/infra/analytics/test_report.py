@@ -165,3 +165,29 @@ def test_find_takes_a_beginning_and_refuses_an_ambiguous_one(small):
         find(small, "tool-1")
     with pytest.raises(DataError, match=r"no trajectories.*'gone'.*torl sql"):
         find(small, "gone")
+
+
+def test_evaluations_under_one_name_are_told_apart(small, tmp_path):
+    def evaluated(step, right, count=4, **how):
+        records = [response(f"e-{i}", ANSWER, correct=i < right) for i in range(count)]
+        commit_evaluation(small, "tool", step, "toy", 0.0, records, **how)
+
+    for step, right in ((0, 1), (3, 3)):
+        evaluated(step, right, problems="a" * 64)
+    evaluated(3, 2, problems="a" * 64, max_calls=0)
+    evaluated(3, 5, count=5, problems="b" * 64)
+    html = page(small, tmp_path)
+    assert '<span class="before">25.0% →</span> <b>75.0%</b>' in html
+    assert '<span class="before">75.0% →</span>' not in html
+    for part in ("tool, C = 1", "tool, C = 0", f"greedy, problems {'a' * 12}", f"greedy, problems {'b' * 12}"):
+        assert part in html
+
+
+def test_of_two_evaluations_in_one_setting_the_report_shows_the_newer(small, tmp_path):
+    """They differ in something else that decides, such as the grader's version."""
+    records = [[response(f"e-{i}", ANSWER, correct=i < right) for i in range(8)] for right in (1, 7)]
+    commit_evaluation(small, "tool", 0, "toy", 0.0, records[0], max_calls=1, at="2026-01-02T00:00:00+00:00")
+    commit_evaluation(small, "tool", 0, "toy", 0.0, records[1], at="2026-01-01T00:00:00+00:00")
+    html = page(small, tmp_path)
+    assert "12.5%" in html
+    assert "87.5%" not in html

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, put_table, records_to_table
 from tests.infra.analytics.stored_kit import Letters, config, response
+from torl_core.evaluation import evaluation_identity, evaluation_tool
 from torl_core.types import Policy
 
 BASE = Policy(0, "/models/base", "b" * 64)
@@ -55,8 +56,28 @@ def run_step(campaign, step, folder, *, count=2, **metrics):
     return manifest
 
 
-def run_evaluation(campaign, step, policy, *, benchmark="toy", **metrics):
-    ref = campaign.put_evaluation(step, benchmark, 0.0, rows(f"{campaign.name}-{step}-{benchmark}"))
-    done = EvaluationManifest(campaign.name, step, benchmark, 0.0, 1, (ref,), policy, "abc", metrics=metrics)
+def run_evaluation(campaign, step, policy, *, benchmark="toy", count=2, **metrics):
+    """Of the three problems of `problems`, one greedy response each."""
+    return answer(
+        campaign, asking(campaign, benchmark), step, policy, problems(campaign.store), benchmark, count, metrics
+    )
+
+
+def asking(campaign, benchmark="toy", **changes):
+    """The campaign's config with one benchmark; `changes` are the benchmark's."""
+    benchmarks = {benchmark: {"problems": {"location": "toy:test"}} | changes}
+    return config(campaign.name, evaluation={"benchmarks": benchmarks})
+
+
+def answer(campaign, values, step, policy, problems, benchmark="toy", count=2, metrics=None):
+    """Commit the evaluation that `values` asks for, with the facts that a run records."""
+    identity = evaluation_identity(values, benchmark, policy, problems.digest)
+    asked = values.evaluation.benchmarks[benchmark]
+    ref = campaign.put_evaluation(step, benchmark, identity, rows(f"{campaign.name}-{step}-{benchmark}", count))
+    done = EvaluationManifest(
+        campaign.name, step, benchmark, asked.temperature, asked.samples, (ref,), policy, values.identity(),
+        max_calls=evaluation_tool(values, benchmark).max_calls, identity=identity, problems=problems,
+        metrics=metrics or {},
+    )  # fmt: skip
     campaign.commit_evaluation(done)
     return done

@@ -93,14 +93,15 @@ def test_a_checkpoint_lost_before_its_upload_is_said_to_be(campaign, tmp_path):
         CampaignStore(elsewhere, "demo").verify_checkpoint(policy, optimizer)
 
 
-def test_evaluations_are_committed_by_benchmark_and_temperature(campaign):
-    for temperature in (0.0, 1.0):
-        ref = campaign.put_evaluation(0, "toy", temperature, pa.table({"t": [temperature]}))
-        done = EvaluationManifest("demo", 0, "toy", temperature, 1, (ref,), BASE, "abc", metrics={"accuracy": 0.2})
+def test_evaluations_are_committed_by_benchmark_and_identity(campaign):
+    for identity in ("a" * 16, "b" * 16):
+        ref = campaign.put_evaluation(0, "toy", identity, pa.table({"t": [1.0]}))
+        done = EvaluationManifest("demo", 0, "toy", 0.0, 1, (ref,), BASE, "abc", identity=identity)
         campaign.commit_evaluation(done)
-        assert campaign.evaluation(0, "toy", temperature) == done
-    assert [e.temperature for e in campaign.evaluations()] == [0.0, 1.0]
-    assert campaign.evaluation(1, "toy", 0.0) is None
+        assert campaign.evaluation(0, "toy", identity) == done
+    assert [e.identity for e in campaign.evaluations()] == ["a" * 16, "b" * 16]
+    assert len({e.trajectories[0].key for e in campaign.evaluations()}) == 2
+    assert campaign.evaluation(1, "toy", "a" * 16) is None
 
 
 def test_a_manifest_from_the_future_is_refused(campaign):

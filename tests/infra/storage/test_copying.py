@@ -178,7 +178,7 @@ def test_damage_at_the_source_is_not_copied(source, folder, tmp_path):
 def test_what_retention_removed_stays_removed_on_both_sides(source, folder, tmp_path):
     campaign = build(source, tmp_path)
     run(source, folder)
-    Retention(campaign, config("demo", retention={"last": 1})).apply(2)
+    Retention(campaign, config("demo", retention={"last": 1}), {}).apply(2)
     place = campaign.manifest(1).policy_out.weights_uri
     third = Store.open(tmp_path / "third")
     assert run(source, third) == (6, 2)

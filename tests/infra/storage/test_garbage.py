@@ -41,7 +41,7 @@ def test_what_crashes_left_is_found_and_removed_and_nothing_else(store, tmp_path
 
     lost = campaign.put_trajectories(1, rows("lost"))
     staging = campaign.put_staging(1, rows("staged"))
-    evaluation = campaign.put_evaluation(1, "toy", 1.0, rows("half"))
+    evaluation = campaign.put_evaluation(1, "toy", "e" * 16, rows("half"))
     checkpoint(campaign, 2, tmp_path)
     ungraded = campaign.put_trajectories(2, rows("two"))
     store.write(".probe-0123", b"torl")

@@ -13,7 +13,7 @@ from infra.storage.retention import Retention, kept
 from infra.storage.store import REMOVED
 from infra.storage.verification import plan, verify
 from tests.infra.analytics.stored_kit import config
-from tests.infra.storage.campaign_kit import run_evaluation, run_step, start
+from tests.infra.storage.campaign_kit import problems, run_evaluation, run_step, start
 from torl_core.config import RetentionConfig
 from torl_core.errors import StoreError
 
@@ -24,7 +24,8 @@ def stored(campaign):
 
 def retention(campaign, **values):
     evaluation = values.pop("evaluation", {})
-    return Retention(campaign, config(campaign.name, retention=values, evaluation=evaluation, steps=9))
+    benchmarks = dict.fromkeys(evaluation.get("benchmarks", {}), problems(campaign.store))
+    return Retention(campaign, config(campaign.name, retention=values, evaluation=evaluation, steps=9), benchmarks)
 
 
 @pytest.mark.parametrize(
