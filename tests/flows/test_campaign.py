@@ -84,6 +84,14 @@ def test_a_campaign_leaves_steps_rows_checkpoints_and_evaluations(config: Path, 
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == outcome
     assert store.steps() == steps, "nothing was run or written twice"
+    before = store.evaluations()
+
+    fewer = [f"--set=evaluation.benchmarks.greedy.{change}" for change in ("problems.limit=4", "max_calls=0")]
+    asked = torl(prefect_server, "evaluate", config, *fewer)
+    assert asked.returncode == 0, asked.stderr
+    (made,) = json.loads(asked.stdout)
+    assert (made["step"], made["max_calls"], made["problems"]["rows"], made["trajectories"][0]["rows"]) == (3, 0, 4, 4)
+    assert [e for e in store.evaluations() if e.identity != made["identity"]] == before, "both are there"
 
 
 @contextmanager
