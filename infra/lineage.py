@@ -74,6 +74,7 @@ def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> 
             f"{needed_by} is not possible: {error.what}",
             "it starts from a stored checkpoint, which retention may have removed",
             "choose a step whose checkpoint was kept, or restore it from a copy of the store",
+            retryable=error.retryable,
         ) from error
 
 

@@ -19,10 +19,13 @@ from infra.blocks import results_in
 from infra.progress import console
 from infra.storage import Ref, Store, versions
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError, DamagedError, DataError, SandboxCannotIsolate
+from torl_core.errors import TorlError
 from torl_core.types import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_MISTAKES = (AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
+"""What Python raises where code or its input is wrong, and nothing that a machine does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,11 @@ def cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
 
 
 def is_worth_retrying(task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Bad input stays bad; everything else may be the machine's fault, is said, and gets another try."""
+    """Our errors know; a mistake of the code stays one; the rest may be the machine's fault. Says what failed."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, ConfigError | DataError | DamagedError | SandboxCannotIsolate):
+    if isinstance(error, TorlError) and not error.retryable:
+        return False
+    if isinstance(error, _MISTAKES):
         return False
     console.print(f"{task.name} is tried again: {type(error).__name__}: {error}", style="yellow", markup=False)
     return True

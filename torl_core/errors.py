@@ -7,13 +7,18 @@ class TorlError(Exception):
     """Root of everything this project raises on purpose.
 
     what: what was found, with the offending value and where it stood; rule: what holds; remedy: what to do now.
+    retryable: whether the same work can succeed when it is tried again with nothing changed; the class's own answer
+    where it is left out.
     """
 
     exit_code = 1
+    retryable = False
 
-    def __init__(self, what: str, rule: str, remedy: str) -> None:
+    def __init__(self, what: str, rule: str, remedy: str, *, retryable: bool | None = None) -> None:
         super().__init__(what, rule, remedy)
         self.what, self.rule, self.remedy = what, rule, remedy
+        if retryable is not None:
+            self.retryable = retryable
 
     def __str__(self) -> str:
         rule, remedy = (f"{part[:1].upper()}{part[1:]}" for part in (self.rule, self.remedy))
@@ -33,7 +38,7 @@ class DataError(TorlError):
 
 
 class StoreError(TorlError):
-    """The store could not be read or written."""
+    """The store could not be read or written. Only where it did not answer can another try help."""
 
 
 class DamagedError(StoreError):
@@ -48,11 +53,15 @@ class DamagedError(StoreError):
 
 
 class EngineError(TorlError):
-    """Generation failed, or an engine cannot be shown to hold the weights it was given."""
+    """Generation failed, or an engine cannot be shown to hold the weights it was given. Another engine may succeed."""
+
+    retryable = True
 
 
 class SandboxUnavailable(TorlError):
     """The sandbox itself failed. Never shown to the model, never trained on; retry or stop."""
+
+    retryable = True
 
 
 class SandboxCannotIsolate(TorlError):
@@ -64,6 +73,10 @@ class SandboxCannotIsolate(TorlError):
 class GraderUnavailable(TorlError):
     """The grading workers could not be started or kept alive."""
 
+    retryable = True
+
 
 class LearnerError(TorlError):
     """The training process failed or died."""
+
+    retryable = True

@@ -94,6 +94,7 @@ def _checked(
             f"request of {request.max_new_tokens} ({trajectory_id})",
             "an answer holds at least one token and one finite log-probability for each",
             "run the conformance suite on this engine",
+            retryable=False,
         )
     if policy_version not in (None, answer.policy_version):
         raise EngineError(
@@ -122,6 +123,7 @@ def _stopped_short(request: Generate, answer: Generated, trajectory_id: str) -> 
         "a response ends with an end-of-text token of the model folder, or with its token budget",
         "raise engine.max_model_len to the longest prompt plus rollout.max_new_tokens, and check that "
         "generation_config.json names every end-of-text token",
+        retryable=False,
     )
 
 

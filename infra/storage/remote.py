@@ -273,7 +273,19 @@ _OTHERWISE = (
     "The store must be readable and writable by this user",
     "Check permissions and free space; for S3, the credentials and AWS_ENDPOINT_URL",
 )
+_FINAL = (
+    FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, TypeError, ValueError,
+)  # fmt: skip
 _BROKEN_CONNECTION = ("timeout", "timed out", "Could not connect", "onnection", "disconnected", "IncompleteRead")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request can succeed a little later, with nothing changed."""
+    answer = rule_and_remedy(error)
+    if answer is not _OTHERWISE:
+        return answer is _NO_ANSWER
+    refused = bool(code_of(error)) or type(error).__module__.startswith("botocore")
+    return not refused and not isinstance(error, _FINAL)
 
 
 def rule_and_remedy(error: BaseException) -> tuple[str, str]:

@@ -37,6 +37,7 @@ from infra.storage.remote import (
     file_system,
     is_s3,
     list_objects,
+    may_pass,
     put_if_absent,
     refuses_second_put,
     rule_and_remedy,
@@ -492,7 +493,7 @@ class Store:
             if operation == "read" and isinstance(cause, FileNotFoundError) and code_of(cause) != "NoSuchBucket":
                 raise self._damaged(key, f"cannot read {self.uri_of(key)}: it is not there") from error
             what = f"cannot {operation} {self.uri_of(key)} ({type(cause).__name__}: {cause})"
-            raise StoreError(what, *rule_and_remedy(cause)) from error
+            raise StoreError(what, *rule_and_remedy(cause), retryable=may_pass(cause)) from error
 
 
 REMOVED = "removed.json"

@@ -88,6 +88,7 @@ def untied_copy(folder: ModelFolder) -> Iterator[Path]:
             f"the tied model {str(folder.path)!r} has no tensor {_EMBEDDING}",
             "vLLM leaves the output head of a tied model stale, so it is loaded as a tensor of its own",
             "save the model with untied embeddings (tie_word_embeddings false and lm_head.weight)",
+            retryable=False,
         )
     with tempfile.TemporaryDirectory(prefix="torl-untied-") as name:
         twin = Path(name)

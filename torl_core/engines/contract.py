@@ -21,21 +21,24 @@ def new_token_limit(request: Generate, window: int, vocabulary: int) -> int:
             f"a context of {length} tokens was sent to an engine with a window of {window} tokens",
             "a context has at least one token and leaves room for at least one more",
             "raise engine.max_model_len if the model allows it, or shorten prompts or rollout.max_new_tokens",
+            retryable=False,
         )
     if request.max_new_tokens < 1:
         raise EngineError(
             f"max_new_tokens is {request.max_new_tokens}",
             "at least one token is sampled per request",
             "end the episode instead when its budget is used up",
+            retryable=False,
         )
     if "" in request.stop:
-        raise EngineError("a stop string is empty", "an empty string is in every text", "leave it out")
+        raise EngineError("a stop string is empty", "an empty string is in every text", "leave it out", retryable=False)
     low, high = min(request.token_ids), max(request.token_ids)
     if low < 0 or high >= vocabulary:
         raise EngineError(
             f"token id {low if low < 0 else high} is in the context",
             f"the model knows token ids 0 to {vocabulary - 1}",
             "encode with the tokenizer of the engine's own model folder",
+            retryable=False,
         )
     return min(request.max_new_tokens, window - length)
 

@@ -73,5 +73,6 @@ class ScriptedEngine:
                 f"the script has no answer for the context {self._codec.decode(context)!r}",
                 "a scripted engine says what its script holds",
                 "add that context to the script",
+                retryable=False,
             )
         return self._codec.encode(reply) if isinstance(reply, str) else reply

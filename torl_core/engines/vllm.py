@@ -11,11 +11,14 @@ import itertools
 import logging
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
+
+from pydantic import ValidationError
 
 from torl_core.codec import HfCodec, load_codec
 from torl_core.config import EngineConfig
@@ -29,11 +32,16 @@ from torl_core.types import TokenIds
 PARENT_PID = "TORL_ENGINE_PARENT_PID"
 """Environment variable that tells the engine process whose child it is (see `vllm_process`)."""
 
+CAUSE_FILE = "TORL_ENGINE_CAUSE_FILE"
+"""Environment variable with the path where a process of vLLM's writes why it did not start (see `vllm_process`)."""
+
 _CPU_PREFILL_TOKENS = 8192
 """Least token budget of one engine step on a CPU, where a prompt is never cut (see `_cpu_arguments`)."""
 
 _CPU_BLOCK_TOKENS = 32
 """Tokens per cache block on a CPU. Only whole blocks are shared between contexts; the kernels want multiples of 32."""
+
+_CAUSE_CHARS = 400
 
 _CLOSE_TIMEOUT_S = 5.0
 """What the engine process gets to tidy up before it is killed. It holds nothing worth keeping."""
@@ -59,8 +67,8 @@ class VllmEngine:
         codec, folder = load_codec(weights), ModelFolder.read(weights)
         others = _engine_processes()
         window = engine_window(config.max_model_len, folder.config)
-        with _environment(), untied_copy(folder) as path:
-            engine = cls(_start(config, path, window, dtype, seed), codec, folder, window, version)
+        with _environment() as cause, untied_copy(folder) as path:
+            engine = cls(_start(config, path, window, dtype, seed, cause), codec, folder, window, version)
         engine._processes = [p for p in _engine_processes() if p not in others]
         _skip_text_of_logprobs(engine._llm, codec)
         return engine
@@ -170,6 +178,7 @@ class VllmEngine:
             f"vLLM failed with {type(error).__name__}: {error}",
             "a generation that fails is not data",
             "see the engine's messages; the step can be run again",
+            retryable=not isinstance(error, ValueError | TypeError),  # with these it refuses a request
         )
 
 
@@ -183,10 +192,11 @@ def _require_top_p_1(sampling: Sampling) -> None:
             f"top_p is {sampling.top_p}",
             "vLLM gives log-probabilities after top_p's truncation, and training needs them before it",
             "set rollout.top_p to 1, or engine.backend to transformers",
+            retryable=False,
         )
 
 
-def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int) -> Any:
+def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int, cause: Path) -> Any:
     """An AsyncLLM on the running loop. vLLM is imported here, when its environment is in place."""
     # It warns while it is imported, before it reads its own level.
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
@@ -215,11 +225,31 @@ def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int)
     try:
         return AsyncLLM.from_engine_args(arguments)
     except Exception as error:
-        raise EngineError(
-            f"vLLM did not start ({type(error).__name__}: {error})",
-            "the engine needs a supported model and enough memory",
-            "see its messages; lower engine.max_num_seqs, engine.max_model_len or the cache's size if memory is short",
-        ) from error
+        raise _did_not_start(error, cause) from error
+
+
+def _did_not_start(error: Exception, cause: Path) -> EngineError:
+    """`cause`: the file in which a process of vLLM's says why it failed; without it vLLM refused in this process, or
+    its process was killed. Of these only a lack of memory may have passed by the next try."""
+    reported = cause.exists()
+    why = cause.read_text() if reported else cause_of(error)
+    killed = not reported and isinstance(error, RuntimeError)
+    return EngineError(
+        f"vLLM did not start: {'its process was killed' if killed else why.rstrip('.')}",
+        "the engine needs a supported model, settings that fit it, and enough memory",
+        "correct the model or the engine's settings; if memory is short, lower engine.max_num_seqs, "
+        "engine.max_model_len or the cache's size. VLLM_LOGGING_LEVEL=INFO shows vLLM's own messages",
+        retryable=killed or "memory" in why.lower(),
+    )
+
+
+def cause_of(error: BaseException) -> str:
+    """The kind and the words of the error that the others were raised from, on one line and not too long."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    line = " ".join(said.split())
+    return f"{type(error).__name__}: {line if len(line) <= _CAUSE_CHARS else line[: _CAUSE_CHARS - 1] + '…'}"
 
 
 def _skip_text_of_logprobs(llm: Any, codec: HfCodec) -> None:
@@ -247,20 +277,22 @@ def _cpu_arguments(config: EngineConfig, window: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """What vLLM and its process read at start. The process's environment is as before afterwards.
+def _environment() -> Iterator[Path]:
+    """What vLLM and its process read at start. The process's environment is as before afterwards. Yields `CAUSE_FILE`.
 
     What the user has set stands. vLLM itself adds to it while it starts (LD_PRELOAD, for one), which no later child
     should inherit.
     """
     before = dict(os.environ)
-    os.environ.update({**_variables(), **before, PARENT_PID: str(os.getpid())})
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+    with tempfile.TemporaryDirectory(prefix="torl-engine-") as folder:
+        cause = Path(folder) / "cause"
+        os.environ.update({**_variables(), **before, PARENT_PID: str(os.getpid()), CAUSE_FILE: str(cause)})
+        try:
+            yield cause
+        finally:
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)
 
 
 def _variables() -> Mapping[str, str]:

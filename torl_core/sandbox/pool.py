@@ -90,7 +90,7 @@ class Pool:
         limit_s = self._config.timeout_s if timeout_s is None else timeout_s
         check_call(code, limit_s)
         if asyncio.get_running_loop() is not self._loop:
-            raise _unavailable("The sandbox was opened on another event loop", "open one on this loop")
+            raise _unavailable("The sandbox was opened on another event loop", "open one on this loop", retryable=False)
         if self._closed:
             raise _unavailable("The sandbox is closed", "open another")
         call = Call(code, float(limit_s), self._loop.create_future(), time.monotonic())
@@ -331,5 +331,6 @@ def _crash(call: Call) -> ToolCall:
     )
 
 
-def _unavailable(what: str, remedy: str) -> SandboxUnavailable:
-    return SandboxUnavailable(what, "A failure of the sandbox is never a result of the code", remedy)
+def _unavailable(what: str, remedy: str, retryable: bool | None = None) -> SandboxUnavailable:
+    rule = "A failure of the sandbox is never a result of the code"
+    return SandboxUnavailable(what, rule, remedy, retryable=retryable)

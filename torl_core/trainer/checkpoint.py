@@ -44,7 +44,10 @@ def written_whole(folder: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise LearnerError(
-            f"{folder} could not be written: {error}", "A checkpoint is written whole", "Free space or choose a folder"
+            f"{folder} could not be written: {error}",
+            "A checkpoint is written whole",
+            "Free space or choose a folder",
+            retryable=False,
         ) from error
 
 

@@ -80,8 +80,11 @@ def check_finite(name: str, value: float) -> None:
             f"The update's {name} is {value}",
             "An update is finite",
             "Load the last checkpoint; lower trainer.learning_rate or look for extreme log-probabilities in the batch",
+            retryable=False,  # the same batch and state give the same bits
         )
 
 
 def nothing_loaded() -> LearnerError:
-    return LearnerError("Nothing is loaded", "load() comes before update() and save()", "Call load() first")
+    return LearnerError(
+        "Nothing is loaded", "load() comes before update() and save()", "Call load() first", retryable=False
+    )

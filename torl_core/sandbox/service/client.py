@@ -158,6 +158,13 @@ class RemoteSandbox:
             reply = await self._http.post(f"{url}/run_code", json=body, timeout=patience)
             if reply.status_code == 429:
                 raise _Busy(_seconds(reply.headers.get("retry-after")))
+            if reply.status_code in (401, 403):
+                raise SandboxUnavailable(
+                    f"{url} refused a call: HTTP {reply.status_code} {reply.text[:200]}",
+                    "A service wants the bearer token it was started with",
+                    f"set {TOKEN} to that token",
+                    retryable=False,
+                )
             if reply.status_code == 422:
                 raise DataError(f"{url} refused a call: {reply.text[:300]}", "A service checks its input", "correct it")
             if reply.status_code != 200:
