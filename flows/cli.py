@@ -47,7 +47,7 @@ class Format(StrEnum):
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(help="Seeds the base model, the problems' order and the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Seeds base model, problems and sampling.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the base model, the store and the report.")] = Path("runs/demo"),
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:

@@ -17,6 +17,10 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""Of a moving average: 1 would never move."""
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""NumPy takes no negative seed; every library and every stored column takes one below 2**31."""
 
 
 def _not_blank(location: str) -> str:
@@ -30,7 +34,7 @@ Location = Annotated[str, AfterValidator(_not_blank)]
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -95,7 +99,8 @@ class RolloutConfig(Config):
     template: str = "torl"
     """Prompt template, by name (see torl_core/prompts.py)."""
     problems_per_step: PositiveInt = 128
-    samples_per_problem: PositiveInt = 16
+    samples_per_problem: Annotated[int, Field(ge=2)] = 16
+    """Size of a group. A response alone has nothing to be compared with, so that its advantage would always be zero."""
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: PositiveInt = 3072
@@ -165,6 +170,15 @@ class RewardConfig(Config):
     code_error: float = 0.0
     """Added when at least one executed call failed (the paper's ablation: -0.5)."""
 
+    @model_validator(mode="after")
+    def _correct_differs_from_wrong(self) -> RewardConfig:
+        if self.correct == self.wrong:
+            raise ValueError(
+                f"reward.correct and reward.wrong are both {self.correct}: then correctness has no effect on training; "
+                "give them different values"
+            )
+        return self
+
 
 class AlgorithmConfig(Config):
     """GRPO: advantages within a group, clipped token-level policy gradient, no KL by default."""
@@ -184,7 +198,7 @@ class TrainerConfig(Config):
     final_learning_rate_share: Share = 1.0
     """Linear decay to this share of learning_rate over the campaign; 1 keeps it constant."""
     warmup_steps: Count = 0
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive = 1.0
     row_tokens: PositiveInt = 4096
@@ -272,7 +286,7 @@ class CampaignConfig(Config):
     """Names the campaign in the store and the views. The same name resumes."""
     store: Location
     """Folder or URL (s3://bucket/prefix) that holds everything the campaign makes."""
-    seed: int = 0
+    seed: Seed = 0
     steps: PositiveInt
     model: ModelConfig
     fork: ForkConfig | None = None
@@ -318,6 +332,16 @@ class CampaignConfig(Config):
                 f"trainer.row_tokens is {self.trainer.row_tokens} and rollout.max_new_tokens is "
                 f"{self.rollout.max_new_tokens}: a packed row must hold a prompt and its whole response; "
                 "raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masters_are_float32(self) -> CampaignConfig:
+        t = self.trainer
+        if t.backend == "deepspeed" and t.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError(
+                "trainer.zero_stage is 0 and model.dtype is bfloat16: DeepSpeed keeps float32 masters and sums "
+                "gradients in float32 from stage 1 on; set trainer.zero_stage to 1, which costs nothing on one rank"
             )
         return self
 

@@ -38,6 +38,43 @@ def test_a_row_that_cannot_hold_a_response_is_refused() -> None:
         make(rollout={"max_new_tokens": 64}, trainer={"row_tokens": 64})
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rollout": {"samples_per_problem": 1}}, r"samples_per_problem[\s\S]*greater than or equal to 2"),
+        ({"reward": {"correct": -1}}, r"correct and reward.wrong are both -1.0"),
+        ({"trainer": {"betas": [0.9, 1.0]}}, r"betas.1[\s\S]*less than 1"),
+        ({"trainer": {"betas": [1.0, 0.9]}}, r"betas.0[\s\S]*less than 1"),
+        ({"trainer": {"zero_stage": 0}}, r"zero_stage is 0 and model.dtype is bfloat16.*set trainer.zero_stage to 1"),
+    ],
+)
+def test_a_campaign_that_cannot_learn_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        make(**changes)
+
+
+def test_stage_0_is_for_float32_weights_or_the_other_learner() -> None:
+    make(trainer={"zero_stage": 0}, model={"path": "m", "dtype": "float32"})
+    make(trainer={"zero_stage": 0, "backend": "reference"})
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 31, 1 << 64])
+def test_a_seed_that_a_library_cannot_take_is_refused(seed: int) -> None:
+    with pytest.raises(ValidationError, match=r"seed[\s\S]*(greater|less) than"):
+        make(seed=seed)
+    assert make(seed=(1 << 31) - 1).seed == 2147483647
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "nan"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("rollout", "temperature"), ("reward", "correct"), ("algorithm", "clip_high"), ("trainer", "learning_rate")],
+)
+def test_a_number_that_is_not_finite_is_refused(section: str, key: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=rf"{section}\.{key}[\s\S]*(finite|greater than)"):
+        make(**{section: {key: value}})
+
+
 def test_retention_says_what_it_keeps_and_needs_the_last() -> None:
     kept = [{}, {"last": 2}, {"last": 2, "best": 1}, {"last": 2, "every": 10, "best": 1}]
     assert [str(make(retention=values).retention) for values in kept] == [

@@ -20,7 +20,7 @@ from typing import Any
 
 import torl_core
 from torl_core.config import AlgorithmConfig, TrainerConfig
-from torl_core.errors import ConfigError, LearnerError
+from torl_core.errors import LearnerError
 from torl_core.packing import deal_rows, has_signal
 from torl_core.protocols import UpdateStats
 from torl_core.types import Batch
@@ -57,12 +57,6 @@ class DeepSpeedLearner:
     """
 
     def __init__(self, trainer: TrainerConfig, algorithm: AlgorithmConfig, dtype: str, temperature: float) -> None:
-        if trainer.zero_stage == 0 and dtype == "bfloat16":
-            raise ConfigError(
-                "trainer.zero_stage is 0 and model.dtype is bfloat16",
-                "DeepSpeed keeps float32 masters and sums gradients in float32 from stage 1 on",
-                "Set trainer.zero_stage to 1; on one rank it costs nothing",
-            )
         self._lock = threading.Lock()
         self._scratch = tempfile.TemporaryDirectory(prefix="torl-learner-", ignore_cleanup_errors=True)
         folder = Path(self._scratch.name)
