@@ -23,6 +23,7 @@ from pathlib import Path
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from torl_core.errors import StoreError
+from torl_core.launch import start
 
 PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 BUCKET = "s3://torl"
@@ -153,10 +154,9 @@ def _run(config: Path, program: str, *arguments: str) -> None:
 
 @contextmanager
 def _daemon(config: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    # A starter that is killed takes its daemons with it.
-    command = ["setpriv", "--pdeathsig", "KILL", program, "-f", _OWN_CONFIG, "-c", str(config), *arguments]
+    command = [program, "-f", _OWN_CONFIG, "-c", str(config), *arguments]
     with (config.parent / f"{program}.out").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = start(command, stdout=log, stderr=log)
     try:
         yield process
     finally:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from infra.s3 import ceph, why_not
+from torl_core.launch import start
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -49,9 +50,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=environment, stdout=log, stderr=log, start_new_session=True,
+        server = start(
+            [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=log, stderr=log,
         )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}/api"

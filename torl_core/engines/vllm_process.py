@@ -8,19 +8,16 @@ import this module while it unpickles its arguments, before it waits for anythin
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from torl_core.engines.vllm import CAUSE_FILE, PARENT_PID, cause_of
-
-_PR_SET_PDEATHSIG = 1
+from torl_core.launch.tie import end_with_parent
 
 
 class SingleWorker(UniProcExecutor):  # type: ignore[misc]
@@ -34,9 +31,7 @@ class TensorParallel(MultiprocExecutor):  # type: ignore[misc]
 def _end_with_parent() -> None:
     """And not with the terminal's Ctrl-C, which goes to every process of its session: closing it is the parent's."""
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[PARENT_PID]):  # it died before the line above
-        os._exit(1)
+    end_with_parent(int(os.environ[PARENT_PID]))
 
 
 class _TellsTheCause(logging.Filter):

@@ -17,6 +17,7 @@ from pathlib import Path
 from torl_core.errors import GraderUnavailable
 from torl_core.grading.equivalence import quick
 from torl_core.grading.extract import last_boxed
+from torl_core.launch import tied
 from torl_core.types import Grade
 
 START_LIMIT_S = 60.0
@@ -41,7 +42,7 @@ class _Worker:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=_ENVIRONMENT,
+                *tied(command), stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env=_ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's to hear
             )  # fmt: skip
         except OSError as error:

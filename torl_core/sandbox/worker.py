@@ -16,6 +16,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 
+from torl_core.launch import tied
 from torl_core.sandbox import gvisor, jail
 from torl_core.sandbox.call import Call, Files, Outcome
 from torl_core.sandbox.cgroups import Groups
@@ -208,7 +209,7 @@ def _launch(fd: int, jail_: Jail) -> Iterator[jail.Launch]:
 
 def _spawn(launch: jail.Launch, log: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        launch.words,
+        tied(launch.words),
         env=launch.environment,
         pass_fds=launch.fds,
         stdin=launch.stdin,

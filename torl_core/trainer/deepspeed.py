@@ -6,7 +6,6 @@ A crash of training is an error of one call here, never the end of this process.
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import torl_core
 from torl_core.config import AlgorithmConfig, TrainerConfig
 from torl_core.errors import LearnerError
+from torl_core.launch import start
 from torl_core.packing import deal_rows, has_signal
 from torl_core.protocols import UpdateStats
 from torl_core.types import Batch
@@ -152,38 +152,21 @@ _REMEDY = "Open another learner and load the last checkpoint"
 
 
 def _start(rank: int, threads: int, folder: Path) -> _Worker:
-    """Start one rank from a thread of its own that lives as long as the rank.
-
-    The kernel delivers a worker's parent-death signal when the *thread* that started it ends, so that thread waits.
-    """
     ours, theirs = socket.socketpair()
     stderr = folder / f"rank{rank}.log"
     home = os.pathsep.join([*_import_roots(), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     # Threads that sleep at barriers: spinning ones starve each other as soon as an engine shares the cores.
     tuning = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "DEEPSPEED_LOG_LEVEL": "warning"}
     env = os.environ | tuning | {"PYTHONPATH": home}
-    command = [sys.executable, "-m", "torl_core.trainer.rank", str(theirs.fileno()), str(os.getpid())]
-    started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
-
-    def keep() -> None:
-        try:
-            with stderr.open("wb") as log:
-                process = subprocess.Popen(
-                    command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True,  # Ctrl-C in a terminal is the parent's to hear
-                )  # fmt: skip
-        except OSError as error:
-            started.put(error)
-            return
-        started.put(process)
-        process.wait()
-
-    threading.Thread(target=keep, name=f"learner-rank-{rank}", daemon=True).start()
-    process = started.get()
-    theirs.close()
-    if isinstance(process, OSError):
+    command = [sys.executable, "-m", "torl_core.trainer.rank", str(theirs.fileno())]
+    try:
+        with theirs, stderr.open("wb") as log:
+            process = start(
+                command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+    except OSError:
         ours.close()
-        raise process
+        raise
     return _Worker(process, Connection(ours.detach()), stderr)
 
 

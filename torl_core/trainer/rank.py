@@ -1,4 +1,4 @@
-"""One rank of the DeepSpeed learner: `python -m torl_core.trainer.rank FD PARENT_PID`, started by DeepSpeedLearner.
+"""One rank of the DeepSpeed learner: `python -m torl_core.trainer.rank FD`, started by DeepSpeedLearner.
 
 It reads a Setup and then (verb, arguments) from the socket FD and answers each with (result, None) or (None,
 TorlError). Any other exception ends the process with its traceback on stderr, where the parent finds it.
@@ -6,10 +6,8 @@ TorlError). Any other exception ends the process with its traceback on stderr, w
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -39,8 +37,6 @@ from torl_core.types import Batch
 
 
 def main() -> None:
-    _die_with(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     link = Connection(int(sys.argv[1]))
     rank = Rank(link.recv())
     while True:
@@ -54,12 +50,6 @@ def main() -> None:
             link.send((None, error))
         else:
             link.send((result, None))
-
-
-def _die_with(parent_pid: int) -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent_pid:
-        sys.exit("the parent was gone before this process could tie itself to it")
 
 
 class Rank:
