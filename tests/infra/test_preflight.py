@@ -59,7 +59,7 @@ def checked_(values: Mapping[str, Any]) -> Checked:
 
 
 def of_length(tokens: int) -> str:
-    """A statement whose prompt has so many tokens: in `short`, 17 stand around it, and each of these signs is one."""
+    """A statement whose prompt has `tokens` tokens: the template `short` adds 17, and each sign is one token."""
     return "#" * (tokens - 17)
 
 
