@@ -198,11 +198,9 @@ def _cells(line: StepLine | EvaluationLine) -> Iterator[str]:
 
 
 def _what(line: EvaluationLine) -> str:
-    calls = "" if line.max_calls is None else f", C = {line.max_calls}"
-    samples = f", {line.samples} samples" if line.samples > 1 else ""
-    return f"{line.benchmark} at T = {line.temperature:g}{calls}{samples}" + (
-        f" ({line.evaluation[:8]})" if line.evaluation else ""
-    )
+    """Short, for a terminal of 80 columns; --json has what else tells evaluations apart."""
+    facts = {"T": f"{line.temperature:g}", "C": line.max_calls, "samples": line.samples if line.samples > 1 else None}
+    return " ".join([line.benchmark, *(f"{name}={value}" for name, value in facts.items() if value is not None)])
 
 
 def _size(count: float) -> str:

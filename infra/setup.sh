@@ -18,9 +18,14 @@ else
   echo "PYTHON=$python is no program; name Python 3.11 or 3.12, for example PYTHON=/usr/bin/python3" >&2
   exit 1
 fi
-# A real S3 for the tests and `make s3`; where Debian's packages cannot be had without asking, those tests skip.
-if [ "$(id -u)" = 0 ] && ! command -v radosgw >/dev/null && apt-cache show radosgw >/dev/null 2>&1; then
-  packages+=(ceph-mon ceph-osd radosgw ceph-common)
+# For the tests: a real S3 (also for `make s3`) and gVisor. Where they cannot be installed without asking, those tests skip.
+if [ "$(id -u)" = 0 ]; then
+  if ! command -v radosgw >/dev/null && apt-cache show radosgw >/dev/null 2>&1; then
+    packages+=(ceph-mon ceph-osd radosgw ceph-common)
+  fi
+  if ! command -v runsc >/dev/null && apt-cache show runsc >/dev/null 2>&1; then
+    packages+=(runsc)
+  fi
 fi
 if ((${#packages[@]})); then
   if [ "$(id -u)" = 0 ]; then
