@@ -115,20 +115,19 @@ def table_lines(store: Store) -> list[Line]:
 
 def _table(lines: Sequence[Line]) -> Table:
     """One row per campaign, decoding and kind; each figure before and after training."""
-    table = Table(title="Before → after training", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("tool", "decoding", "problems", "accuracy", "code ratio", "pass ratio", "reward"):
-        table.add_column(name, justify="left" if name in ("tool", "decoding", "problems") else "right", no_wrap=True)
+    # Whole at 80 columns: the setting stands in the column of the kinds.
+    table = Table(title="Before → after training", header_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("problems", "accuracy", "code ratio", "pass ratio", "reward"):
+        table.add_column(name, justify="left" if name == "problems" else "right", no_wrap=True)
     first = min(line.step for line in lines)
     before = {_setting(line): line for line in lines if line.step == first}
     for line in lines:
         if line.step == first:
             continue
         old = before.get(_setting(line))
-        whole = line.kind == "all"
+        whole, decoding = line.kind == "all", "greedy" if line.decoding == "greedy" else "T = 1"
         table.add_row(
-            f"C = {line.max_calls}" if whole else "",
-            ("greedy" if line.decoding == "greedy" else "T = 1") if whole else "",
-            f"all {line.problems}" if whole else f"  {line.kind}",
+            f"C = {line.max_calls}, {decoding} ({line.problems})" if whole else f"  {line.kind}",
             *(
                 _change(getattr(old, name, None), getattr(line, name))
                 for name in ("accuracy", "code_ratio", "pass_ratio", "reward")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 console = Console(stderr=True)
 
@@ -57,10 +58,10 @@ def bar(label: str, total: int, transient: bool = False) -> Iterator[Bar]:
     outermost = _live is None
     if _live is None:
         _live = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TextColumn("{task.description:<10}"),
+            BarColumn(30),  # where a terminal is narrow, this alone gives way
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("[dim]{task.fields[detail]}"),
             console=console,
         )

@@ -1,6 +1,10 @@
 """The demo's table and the evaluations that a user adds to its store."""
 
-from flows.demo import _table, table_lines
+import io
+
+from rich.console import Console
+
+from flows.demo import Line, _table, table_lines
 from infra.storage import CampaignStore, Store
 from tests.infra.analytics.stored_kit import ANSWER, commit_evaluation, config, response
 
@@ -19,8 +23,22 @@ def test_a_policy_is_compared_with_one_that_was_asked_the_same(tmp_path):
     lines = table_lines(store)
     table = _table(lines)
     shown = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert [row[:4] for row in shown if row[0]] == [
-        ("C = 1", "greedy", "all 4", "0.25 → 0.75"),
-        ("C = 0", "greedy", "all 2", "– → 0.50"),
+    assert [row[:2] for row in shown if row[0].startswith("C")] == [
+        ("C = 1, greedy (4)", "0.25 → 0.75"),
+        ("C = 0, greedy (2)", "– → 0.50"),
     ]
     assert {(line.max_calls, line.problems_digest) for line in lines} == {(1, "a" * 64), (0, "b" * 64)}
+
+
+def test_every_figure_is_whole_on_a_terminal_of_80_columns():
+    def line(step, kind, accuracy):
+        return Line("no-tool", 0, 1, "a", "sampled", kind, step, 512, accuracy, accuracy, accuracy, -accuracy)
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_table([line(step, kind, 0.25 + step) for kind in ("all", "digit_sum") for step in (0, 0.5)]))
+    shown = console.export_text()
+    assert "C = 0, T = 1 (512)" in shown
+    assert shown.count("0.25 → 0.75") == 6
+    assert shown.count("-0.25 → -0.75") == 2
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
