@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.prefect_server import start_prefect
 from flows.store_commands import StoreAddress, store_app
 from torl_core.errors import TorlError
 
@@ -55,7 +55,7 @@ def demo(
     # The base model is trained in this process; threads that spin while they wait are ten times slower on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _resumable():
-        _start_prefect(home=out / "prefect")
+        start_prefect(home=out / "prefect")
         from flows.demo import run_demo
 
         run_demo(out.resolve(), seed).print(as_json=json)
@@ -78,7 +78,7 @@ def campaign(
 
     parsed = load_campaign(config, [*(overrides or []), *_fork_settings(fork, fork_campaign)])
     with _resumable(), checked_ahead(parsed) as ready:
-        _start_prefect()
+        start_prefect()
         from flows.campaign import campaign as flow
 
         _print_json(flow(ready))
@@ -100,7 +100,7 @@ def evaluate(
     with _resumable():
         step_to_evaluate(parsed, step)
         with checked_ahead(parsed) as ready:
-            _start_prefect()
+            start_prefect()
             from flows.evaluate import evaluate as flow
 
             _print_json(flow(ready, step))
@@ -315,35 +315,6 @@ def _interruptible(said: str) -> Iterator[None]:
 def _resumable() -> contextlib.AbstractContextManager[None]:
     """Around commands that run flows."""
     return _interruptible("interrupted; the same command again goes on from the last finished task")
-
-
-def _start_prefect(home: Path | None = None) -> None:
-    """Call before Prefect is imported: no telemetry, none of its log lines (bars and errors tell the same on stderr),
-    and for a run of its own a database of its own."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    if home and not os.environ.get("PREFECT_API_URL"):
-        os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
-        with contextlib.suppress(OSError):  # a folder that cannot be made is an error of the store's check
-            home.mkdir(parents=True, exist_ok=True)
-    _start_prefect_server()
-
-
-def _start_prefect_server() -> None:
-    """The temporary server that Prefect would start by itself where there is none, but out of reach of the terminal's
-    Ctrl-C, which goes to every process of the command: it has yet to hear how the run ended."""
-    from prefect.settings import PREFECT_API_URL
-
-    if PREFECT_API_URL.value() is None:
-        from prefect.server.api.server import SubprocessASGIServer
-
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits what is blocked
-        try:
-            SubprocessASGIServer().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _print_json(value: Any) -> None:
