@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,11 +42,18 @@ def wait_for(what: str, ready: Callable[[], Any], limit_s: float = 300) -> Any:
 
 @pytest.fixture
 def worker(prefect_server: Environment) -> Iterator[psutil.Process]:
-    prefect(prefect_server, "work-pool", "create", "torl", "--type", "process", "--overwrite")
-    prefect(prefect_server, "deploy", "--all")
+    # Not /tmp itself: Prefect's /tmp/runner_storage belongs to the first user of a machine. And a short path: vLLM's
+    # sockets lie in it.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        yield from _worker(prefect_server | {"TMPDIR": scratch})
+
+
+def _worker(environment: Environment) -> Iterator[psutil.Process]:
+    prefect(environment, "work-pool", "create", "torl", "--type", "process", "--overwrite")
+    prefect(environment, "deploy", "--all")
     process = subprocess.Popen(
         [BIN / "prefect", "worker", "start", "--pool", "torl"],
-        cwd=ROOT, env=prefect_server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         yield psutil.Process(process.pid)
@@ -61,7 +69,7 @@ def api(environment: Environment, method: str, path: str, body: Any = None) -> A
 
 
 def test_the_parameters_are_a_form_without_a_schedule(worker: psutil.Process, prefect_server: Environment) -> None:
-    assert worker.is_running()
+    assert worker.status() != psutil.STATUS_ZOMBIE
     deployments = {d["name"]: d for d in api(prefect_server, "POST", "/deployments/filter", {})}
     assert set(deployments) >= {"campaign", "evaluate"}
     campaign = deployments["campaign"]
@@ -92,6 +100,7 @@ def test_cancelling_from_the_ui_stops_every_process(
         return str(api(prefect_server, "GET", f"/flow_runs/{run['id']}")["state"]["type"])
 
     def first_step_is_done() -> bool:
+        assert worker.status() != psutil.STATUS_ZOMBIE, "the worker has ended"
         assert state() not in ("FAILED", "CRASHED", "COMPLETED")
         return (tmp_path / "store/campaigns/cancelled/steps/000001/manifest.json").exists()
 

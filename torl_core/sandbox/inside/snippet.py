@@ -107,6 +107,8 @@ class Interpreter:
         lines = source.decode(errors="replace").splitlines(keepends=True)
         linecache.cache[FILE_NAME] = (len(source), None, lines, FILE_NAME)
         try:
+            if b"\0" in source:  # compile() raises ValueError before Python 3.11.4
+                raise SyntaxError("source code string cannot contain null bytes")
             exec(compile(source, FILE_NAME, "exec", dont_inherit=True), self._main.__dict__)
         except SystemExit as stop:
             return _exit_status(stop)
