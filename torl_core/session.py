@@ -33,7 +33,8 @@ def _session(earlier, code, main):
     for end, fd in enumerate(kept, start=1):
         os.dup2(fd, end), os.close(fd)
     os.close(null)
-    linecache.cache["<snippet>"] = (len(code), None, code.splitlines(keepends=True), "<snippet>")
+    lines = code.decode(errors="replace").splitlines(keepends=True)
+    linecache.cache["<snippet>"] = (len(code), None, lines, "<snippet>")
     exec(compile(code, "<snippet>", "exec", dont_inherit=True), main)
 """
 
@@ -42,9 +43,15 @@ def with_earlier(calls: Sequence[ToolCall], code: str) -> str:
     """`code` in the session of `calls`, as one script; `code` itself where there is nothing to run again.
 
     Calls that ended in an exception left what they had built by then. Those that were killed (time, memory, output,
-    crash) are left out: they would end the same way again, so what they built is lost.
+    crash) are left out: they would end the same way again, so what they built is lost. Code with a NUL byte never
+    compiles, so it builds nothing and sees nothing.
     """
-    earlier = [call.code for call in calls if call.status in ("ok", "error")]
-    if not earlier:
+    earlier = [_source(call.code) for call in calls if call.status in ("ok", "error") and "\0" not in call.code]
+    if not earlier or "\0" in code:
         return code
-    return f"{_SCRIPT}globals().pop('_session')({earlier!r}, {code!r}, globals())\n"
+    return f"{_SCRIPT}globals().pop('_session')({earlier!r}, {_source(code)!r}, globals())\n"
+
+
+def _source(code: str) -> bytes:
+    """What the sandbox compiles for `code`; a text with lone surrogates is then a SyntaxError here, too."""
+    return code.encode(errors="surrogatepass")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from torl_core.session import with_earlier
 from torl_core.types import ToolCall
 
@@ -44,6 +46,20 @@ def test_a_failure_is_reported_with_its_own_lines(any_backend):
     assert second.stderr.endswith(
         '  File "<snippet>", line 2, in <module>\n    z = y / x\n         ~~^~~\nZeroDivisionError: division by zero\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "last_line"),
+    [
+        ("y = 1\x00", "SyntaxError: source code string cannot contain null bytes"),
+        ("y = '\ud800'", "SyntaxError: (unicode error) 'utf-8' codec can't decode byte 0xed in position 0: "),
+    ],
+)
+def test_a_later_call_that_is_no_python_is_a_syntax_error_and_builds_nothing(any_backend, code, last_line):
+    _, second, third = converse(any_backend, "x = 1", code, "print(x, 'y' in globals())")
+    assert second.status == "error"
+    assert second.stderr.rstrip().rpartition("\n")[2].startswith(last_line)
+    assert (third.stdout, third.stderr) == ("1 False\n", "")
 
 
 def test_names_of_the_session_itself_are_not_seen(any_backend):

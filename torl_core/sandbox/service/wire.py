@@ -115,6 +115,8 @@ def _prepare(given):
     code = base64.b64decode(given["code"])
     lines = code.decode(errors="replace").splitlines(keepends=True)
     linecache.cache["<snippet>"] = (len(code), None, lines, "<snippet>")
+    if b"\\0" in code:  # compile() raises ValueError before Python 3.11.4
+        raise SyntaxError("source code string cannot contain null bytes")
     return code
 def _fetch(paths, mark):
     found = {}
