@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.storage.digests import digest_file
-from torl_core.codec import HfCodec, load_codec
-from torl_core.config import CampaignConfig, SandboxConfig
+from torl_core.codec import CODEC_FILES, HfCodec, load_codec
+from torl_core.config import CampaignConfig, EngineConfig, SandboxConfig
 from torl_core.engines import open_engine
 from torl_core.errors import EngineError, GraderUnavailable, LearnerError, SandboxUnavailable
 from torl_core.grading.workers import Grader, open_grader
@@ -33,16 +34,45 @@ _CLOSE_TIMEOUT_S = 20.0
 _FAULTS = {EngineError: "engine", SandboxUnavailable: "sandbox", GraderUnavailable: "grader"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A policy's folder as an engine is given it. Two are equal if they differ in the values of the weights alone: a
+    running engine can load other values."""
+
+    architecture: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    files: Mapping[str, str]
+    """Digests of the tokenizer's files and the generation config. Training writes config.json anew, so its content is
+    compared (`architecture`), and not its bytes."""
+    folder: Path = field(compare=False)
+    version: int = field(compare=False)
+
+    @classmethod
+    def read(cls, folder: Path, version: int) -> _Model:
+        """Raises DataError."""
+        from torl_core.engines.checkpoint import ModelFolder  # imports torch
+
+        model = ModelFolder.read(folder)
+        return cls(model.architecture, model.shapes, _digests(folder, *CODEC_FILES), folder, version)
+
+
+async def _open_engine(config: EngineConfig, model: _Model, dtype: str, seed: int) -> Generator:
+    return await open_engine(config, model.folder, model.version, dtype, seed)
+
+
 class Resources:
-    """Opens each resource at first use and keeps it for later steps, and later campaigns, that ask for the same one."""
+    """Opens each resource at first use and keeps it for later steps, and later campaigns, that ask for the same one.
+
+    Two ask for the same one if they give equal arguments to the function that opens it: the arguments are the key.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="resources", daemon=True)
         self._thread.start()
-        self._open: dict[str, tuple[str, Any]] = {}
-        self._learner: tuple[str, Learner] | None = None
-        self._codec: tuple[str, HfCodec] | None = None
+        self._open: dict[str, tuple[tuple[Any, ...], Any]] = {}
+        self._learner: tuple[tuple[Any, ...], Learner] | None = None
+        self._codec: tuple[Mapping[str, str], HfCodec] | None = None
         self._loaded: dict[str, str] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -61,45 +91,36 @@ class Resources:
 
     async def engine(self, config: CampaignConfig, policy: Policy, weights: Path) -> Generator:
         """The engine with `policy` in it. Call on the loop, with no generation in flight."""
-        opened = False
-
-        async def start() -> Generator:
-            nonlocal opened
-            opened = True
-            return await open_engine(config.engine, weights, policy.version, config.model.dtype, config.seed)
-
-        engine: Generator = await self._warm("engine", f"{config.engine.digest()} {config.model.dtype}", start)
+        model = _Model.read(weights, policy.version)
+        running = self._open.get("engine")
+        engine = await self._warm("engine", _open_engine, config.engine, model, config.model.dtype, config.seed)
         wanted = f"{policy.version} {policy.digest}"
-        if not opened and self._loaded.get("engine") != wanted:
+        if running and running[1] is engine and self._loaded.get("engine") != wanted:
             self._loaded.pop("engine", None)
             await engine.load_policy(weights, policy.version)
         self._loaded["engine"] = wanted
         return engine
 
     async def sandbox(self, config: SandboxConfig) -> Sandbox:
-        sandbox: Sandbox = await self._warm("sandbox", config.digest(), lambda: open_sandbox(config))
-        return sandbox
+        return await self._warm("sandbox", open_sandbox, config)
 
     def codec(self, folder: Path) -> HfCodec:
         """The codec of a model folder; policies of one campaign share their tokenizer's files, and so the codec."""
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja"))
-        wanted = " ".join(f"{path.name} {digest_file(path)}" for path in files)
+        wanted = _digests(folder, "config.json", *CODEC_FILES)
         if self._codec is None or self._codec[0] != wanted:
             self._codec = (wanted, load_codec(folder))
         return self._codec[1]
 
     async def grader(self) -> Grader:
-        grader: Grader = await self._warm("grader", "", open_grader)
-        return grader
+        return await self._warm("grader", open_grader)
 
     def start_learner(self, config: CampaignConfig) -> Learner:
         """The learner, whatever it holds. Started ahead of its use, its processes import while the engine samples."""
-        wanted = f"{config.trainer.digest()} {config.algorithm.digest()} {config.model.dtype}"
-        if self._learner and self._learner[0] != wanted:
+        given = (config.trainer, config.algorithm, config.model.dtype, config.rollout.temperature)
+        if self._learner and self._learner[0] != given:
             self._drop_learner()
         if self._learner is None:
-            learner = open_learner(config.trainer, config.algorithm, config.model.dtype, config.rollout.temperature)
-            self._learner = (wanted, learner)
+            self._learner = (given, open_learner(*given))
             self._loaded.pop("learner", None)
         return self._learner[1]
 
@@ -130,13 +151,15 @@ class Resources:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    async def _warm(self, name: str, wanted: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        if name in self._open and self._open[name][0] != wanted:
+    async def _warm(self, name: str, open_it: Callable[..., Awaitable[T]], *given: Any) -> T:
+        """What `open_it(*given)` opened; one that was given something else is closed first."""
+        if name in self._open and self._open[name][0] != given:
             await self._open.pop(name)[1].close()
         if name not in self._open:
             self._loaded.pop(name, None)
-            self._open[name] = (wanted, await start())
-        return self._open[name][1]
+            self._open[name] = (given, await open_it(*given))
+        kept: T = self._open[name][1]
+        return kept
 
     def _drop(self, name: str) -> None:
         self._loaded.pop(name, None)
@@ -150,6 +173,10 @@ class Resources:
         held, self._learner = self._learner, None
         if held is not None:
             _closed("learner", held[1].close)
+
+
+def _digests(folder: Path, *patterns: str) -> dict[str, str]:
+    return {path.name: digest_file(path) for pattern in patterns for path in folder.glob(pattern)}
 
 
 def _closed(name: str, close: Callable[[], Any]) -> None:

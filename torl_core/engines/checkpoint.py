@@ -59,10 +59,15 @@ class ModelFolder:
     def vocabulary(self) -> int:
         return int(self.config["vocab_size"])
 
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """The configuration without what leaves the computation as it is."""
+        return {key: value for key, value in self.config.items() if key not in _IRRELEVANT}
+
     def require_same_model(self, other: ModelFolder) -> None:
         """Raises EngineError unless `other` differs in the tensors' values alone."""
-        keys = (self.config.keys() | other.config.keys()) - _IRRELEVANT
-        differing = sorted(k for k in keys if self.config.get(k) != other.config.get(k))
+        ours, theirs = self.architecture, other.architecture
+        differing = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
         tensors = sorted(
             n for n in self.shapes.keys() | other.shapes.keys() if self.shapes.get(n) != other.shapes.get(n)
         )
