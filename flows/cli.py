@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.damage import naming_damage
 from flows.prefect_server import start_prefect
 from flows.store_commands import StoreAddress, store_app
 from torl_core.errors import TorlError
@@ -143,8 +144,9 @@ def report(
     from infra.analytics import report as write_report
     from infra.storage import Store
 
-    write_report(Store.open(store), out)
-    print(out)
+    with naming_damage() as on_damage:
+        write_report(Store.open(store), out, on_damage)
+        print(out)
 
 
 @app.command()
@@ -158,7 +160,9 @@ def sql(
     from infra.analytics import query as run_query
     from infra.storage import Store
 
-    print_table(run_query(Store.open(store), query), form or (Format.table if sys.stdout.isatty() else Format.csv))
+    with naming_damage() as on_damage:
+        answer = run_query(Store.open(store), query, on_damage)
+        print_table(answer, form or (Format.table if sys.stdout.isatty() else Format.csv))
 
 
 @app.command()
@@ -168,7 +172,8 @@ def show(store: StoreAddress, trajectory_id: Annotated[str, typer.Argument(metav
     from infra.analytics import show as render
     from infra.storage import Store
 
-    out().print(render(Store.open(store), trajectory_id))
+    with naming_damage() as on_damage:
+        out().print(render(Store.open(store), trajectory_id, on_damage))
 
 
 @app.command()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.damage import naming_damage
+
 if TYPE_CHECKING:
     from infra.storage.listing import CampaignLine, EvaluationLine, StepLine
 
@@ -31,16 +33,17 @@ def ls(
     from infra.storage.listing import lines
 
     opened = Store.open(store)
-    if json:
-        from json import dumps
+    with naming_damage() as on_damage:
+        if json:
+            from json import dumps
 
-        for line in lines(opened):
-            print(dumps(asdict(line)), flush=True)
-        return
-    listed = list(lines(opened))
-    _print_listing(listed)
-    if not listed:
-        _say(f"{opened.uri} holds no campaign")
+            for line in lines(opened, on_damage):
+                print(dumps(asdict(line)), flush=True)
+            return
+        listed = list(lines(opened, on_damage))
+        _print_listing(listed)
+        if not listed:
+            _say(f"{opened.uri} holds no campaign")
 
 
 @store_app.command()
@@ -56,7 +59,7 @@ def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
     with _bytes_bar("verify", planned.bytes) as on_bytes:
         damages += filter(None, read_back(opened, planned, on_bytes))
     for damage in damages:
-        print(f"{damage.key}: {damage.what}. {damage.remedy}.")
+        print(damage)
     whole = f"{len(planned.objects)} objects, {_size(planned.bytes)}"
     _say(f"{len(damages)} damaged of {whole}" if damages else f"{whole}: all whole")
     raise typer.Exit(1 if damages else 0)

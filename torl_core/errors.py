@@ -41,15 +41,23 @@ class StoreError(TorlError):
     """The store could not be read or written. Only where it did not answer can another try help."""
 
 
-class DamagedError(StoreError):
-    """An object that a manifest names is missing, or is not what it was when it was stored."""
+class ObjectError(StoreError):
+    """One object of the store, named by its key, is not what it must be. The rest of the store may be whole."""
 
     def __init__(self, what: str, rule: str, remedy: str, key: str) -> None:
         super().__init__(what, rule, remedy)
         self.key = key
 
-    def __reduce__(self) -> tuple[type[DamagedError], tuple[str, str, str, str]]:
+    def __reduce__(self) -> tuple[type[ObjectError], tuple[str, str, str, str]]:
         return type(self), (self.what, self.rule, self.remedy, self.key)
+
+
+class DamagedError(ObjectError):
+    """An object that a manifest names is missing, or is not what it was when it was stored."""
+
+
+class UnreadableError(ObjectError):
+    """A config, a manifest or a lease that is there and cannot be understood: torn, edited, or of a newer version."""
 
 
 class EngineError(TorlError):

@@ -1,7 +1,7 @@
 """Questions about a store: SQL views, the HTML report, one trajectory in colour. DuckDB is used here only."""
 
-from infra.analytics.database import open_views, query
+from infra.analytics.database import ask, query
 from infra.analytics.report import report
 from infra.analytics.show import show
 
-__all__ = ["open_views", "query", "report", "show"]
+__all__ = ["ask", "query", "report", "show"]

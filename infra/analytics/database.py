@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Sequence
+import re
+import reprlib
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from infra.storage import EvaluationManifest, Ref, StepManifest, Store, campaigns
+from infra.storage.damage import (
+    FROM_A_COPY,
+    Contents,
+    Damage,
+    OnDamage,
+    contents,
+    damaged_tables,
+    refuse,
+    table_sizes,
+    unsound_tables,
+)
 from infra.storage.rows import SCHEMA
-from torl_core.errors import DataError, StoreError
+from torl_core.errors import DataError
 from torl_core.types import Policy
 
 _NUMBERS = pa.map_(pa.string(), pa.float64())
@@ -67,37 +81,79 @@ _EVALUATIONS = pa.schema(
 )
 _STEP_PARTITION = {"campaign": pa.string(), "step": pa.int32()}
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER"}
+_SQL = files(__package__).joinpath("views.sql").read_text()
+_VIEWS = sorted(re.findall(r"^CREATE VIEW (\w+)", _SQL, re.MULTILINE))
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
-def open_views(store: Store) -> duckdb.DuckDBPyConnection:
-    """A connection with the views of views.sql over what `store` has committed; an empty store gives empty views.
+def ask(store: Store, question: Callable[[duckdb.DuckDBPyConnection], T], on_damage: OnDamage = refuse) -> T:
+    """What `question` gets from a connection with the views of views.sql over all that `store` has committed.
 
-    Raises StoreError when the store cannot be read.
+    What is damaged is handed to `on_damage`; unless that raises, the answer is of everything else. DuckDB may meet a
+    damaged file only while it answers: then the question is asked a second time, without all such files.
+    Raises StoreError when the store cannot be read, and what `question` raises.
     """
+    found = [contents(campaign, on_damage) for campaign in campaigns(store)]
+    manifests = [manifest for one in found for manifest in one.manifests.values()]
+    left_out: set[str] = set()
+
+    def leave_out(damage: Damage) -> None:
+        left_out.add(damage.key)
+        on_damage(damage)
+
+    for damage in damaged_tables(manifests, table_sizes(store)):
+        leave_out(damage)
+    try:
+        with _views(store, found, left_out, on_damage) as connection:
+            return question(connection)
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        if not _may_come_from_a_file(error):
+            raise
+        refs = [ref for manifest in manifests for ref in manifest.trajectories if ref.key not in left_out]
+        if not (damages := list(unsound_tables(store, refs))):
+            raise
+    for damage in damages:
+        leave_out(damage)
+    with _views(store, found, left_out, lambda _: None) as connection:
+        return question(connection)
+
+
+def _may_come_from_a_file(error: Exception) -> bool:
+    """DuckDB has no class of its own for a damaged Parquet file."""
+    named = isinstance(error, duckdb.IOException | duckdb.InvalidInputException) and ".parquet" in str(error)
+    return named or type(error) is duckdb.Error or isinstance(error, UnicodeDecodeError)
+
+
+def _views(
+    store: Store, found: Sequence[Contents], left_out: Container[str], on_damage: OnDamage
+) -> duckdb.DuckDBPyConnection:
+    """An empty store gives empty views."""
     connection = duckdb.connect()
     if not store.is_local:
         connection.register_filesystem(store.fs)
-    found = campaigns(store)
-    steps = [step for campaign in found for step in campaign.steps()]
-    evaluations = [evaluation for campaign in found for evaluation in campaign.evaluations()]
-    configs = [_config_row(config) for campaign in found if (config := campaign.config())]
+    configs = {one.campaign.config_key: one.config for one in found if one.config is not None}
+    steps = {key: step for one in found for key, step in one.steps.items()}
+    evaluations = {key: evaluation for one in found for key, evaluation in one.evaluations.items()}
     connection.execute("CREATE SCHEMA raw")
-    _table(connection, "campaigns", configs, _CAMPAIGNS)
-    _table(connection, "steps", [_step_row(step, store) for step in steps], _STEPS)
-    _table(connection, "evaluations", [_evaluation_row(e, store) for e in evaluations], _EVALUATIONS)
-    try:
-        _step_rows(connection, store, [ref for step in steps for ref in step.trajectories])
-        _evaluation_rows(connection, store, [ref for e in evaluations for ref in e.trajectories])
-        connection.execute(files(__package__).joinpath("views.sql").read_text())
-    except duckdb.Error as error:
-        raise _unreadable(store, error) from error
+    _table(connection, "campaigns", _rows(configs, _config_row, _CAMPAIGNS, on_damage))
+    _table(connection, "steps", _rows(steps, partial(_step_row, store), _STEPS, on_damage))
+    _table(connection, "evaluations", _rows(evaluations, partial(_evaluation_row, store), _EVALUATIONS, on_damage))
+    _step_rows(connection, store, _refs(steps, left_out))
+    _evaluation_rows(connection, store, _refs(evaluations, left_out))
+    connection.execute(_SQL)
     return connection
 
 
-def query(store: Store, sql: str) -> pa.Table:
-    """The result of one SELECT (or SHOW, DESCRIBE, SUMMARIZE, FROM) over the views.
+def _refs(manifests: Mapping[str, StepManifest | EvaluationManifest], left_out: Container[str]) -> list[Ref]:
+    return [ref for manifest in manifests.values() for ref in manifest.trajectories if ref.key not in left_out]
 
-    Raises DataError for SQL that is not one such statement or does not run, StoreError for files that cannot be read.
+
+def query(store: Store, sql: str, on_damage: OnDamage = refuse) -> pa.Table:
+    """The result of one SELECT (or SHOW, DESCRIBE, SUMMARIZE, FROM) over the views; `on_damage` as in `ask`.
+
+    Raises DataError for SQL that is not one such statement or does not run, StoreError as `ask`.
     """
     try:
         kinds = [statement.type for statement in duckdb.extract_statements(sql)]
@@ -109,33 +165,21 @@ def query(store: Store, sql: str) -> pa.Table:
             "A store is read-only: one SELECT, FROM, SHOW, DESCRIBE or SUMMARIZE statement at a time",
             "Ask one question; to keep its answer, redirect the output",
         )
-    with open_views(store) as connection:
-        try:
-            return connection.sql(sql).to_arrow_table()
-        except duckdb.IOException as error:
-            raise _unreadable(store, error) from error
-        except duckdb.Error as error:
-            names = ", ".join(name for (name, *_) in connection.sql("SHOW TABLES").fetchall())
-            raise _bad_sql(error, f"The views are {names}; DESCRIBE one to see its columns") from error
+    try:
+        return ask(store, lambda connection: connection.sql(sql).to_arrow_table(), on_damage)
+    except duckdb.Error as error:
+        raise _bad_sql(error, f"The views are {', '.join(_VIEWS)}; DESCRIBE one to see its columns") from error
 
 
 def _bad_sql(error: duckdb.Error, remedy: str) -> DataError:
     return DataError(f"the query does not run: {error}", "It is written in DuckDB's SQL", remedy)
 
 
-def _unreadable(store: Store, error: duckdb.Error) -> StoreError:
-    return StoreError(
-        f"trajectories in {store.uri} cannot be read ({error})",
-        "Every file that a manifest names is there and whole",
-        "Restore the file from a copy of the store",
-    )
-
-
 def _step_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
     """A view raw.step_rows over the files of `refs`, with their hive partitions as columns in front."""
     columns = ", ".join(_STEP_PARTITION)
     if not refs:
-        _table(connection, "step_rows", [], pa.schema([*_STEP_PARTITION.items(), *SCHEMA]))
+        _table(connection, "step_rows", pa.schema([*_STEP_PARTITION.items(), *SCHEMA]).empty_table())
         return
     types = ", ".join(f"{column}: {_SQL_TYPES[kind]}" for column, kind in _STEP_PARTITION.items())
     connection.execute(
@@ -150,7 +194,7 @@ def _evaluation_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: 
     The folders are not read as hive partitions: earlier versions of torl named them otherwise.
     """
     if not refs:
-        _table(connection, "evaluation_rows", [], pa.schema([*SCHEMA, ("file", pa.string())]))
+        _table(connection, "evaluation_rows", pa.schema([*SCHEMA, ("file", pa.string())]).empty_table())
         return
     connection.execute(
         "CREATE VIEW raw.evaluation_rows AS "
@@ -166,13 +210,43 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _table(connection: duckdb.DuckDBPyConnection, name: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-    connection.register("incoming", pa.Table.from_pylist(list(rows), schema=schema))
+def _rows(
+    sources: Mapping[str, S], row: Callable[[S], dict[str, Any]], schema: pa.Schema, on_damage: OnDamage
+) -> pa.Table:
+    """A table with the row of each of the files {key: content}. One that holds an impossible value has no row."""
+
+    try:
+        return pa.Table.from_pylist([row(source) for source in sources.values()], schema=schema)
+    except _IMPOSSIBLE:
+        tables = [schema.empty_table()]
+    for key, source in sources.items():
+        try:
+            tables.append(_one_row(row(source), schema))
+        except _IMPOSSIBLE as error:
+            on_damage(Damage(key, f"a value in it fits no column of the views ({error})", FROM_A_COPY))
+    return pa.concat_tables(tables)
+
+
+def _one_row(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Raises ValueError that names the first column whose value is impossible."""
+    for field in schema:
+        try:
+            pa.array([row[field.name]], field.type)
+        except _IMPOSSIBLE as error:
+            raise ValueError(f"{field.name} is {reprlib.repr(row[field.name])}: {error}") from error
+    return pa.Table.from_pylist([row], schema=schema)
+
+
+_IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
+
+
+def _table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    connection.register("incoming", table)
     connection.execute(f"CREATE TABLE raw.{name} AS FROM incoming")
     connection.unregister("incoming")
 
 
-def _config_row(config: dict[str, Any]) -> dict[str, Any]:
+def _config_row(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "campaign": config["name"],
         "max_calls": config["tool"]["max_calls"],
@@ -183,7 +257,7 @@ def _config_row(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _step_row(step: StepManifest, store: Store) -> dict[str, Any]:
+def _step_row(store: Store, step: StepManifest) -> dict[str, Any]:
     return {
         "campaign": step.campaign,
         "step": step.step,
@@ -197,7 +271,7 @@ def _step_row(step: StepManifest, store: Store) -> dict[str, Any]:
     }
 
 
-def _evaluation_row(evaluation: EvaluationManifest, store: Store) -> dict[str, Any]:
+def _evaluation_row(store: Store, evaluation: EvaluationManifest) -> dict[str, Any]:
     same = ("campaign", "step", "benchmark", "temperature", "samples", "max_calls", "duration_s")
     return {
         **{name: getattr(evaluation, name) for name in same},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import duckdb
 import jinja2
 
 from infra.analytics import charts
-from infra.analytics.database import open_views
+from infra.analytics.database import ask
 from infra.analytics.show import Span, spans, verdict, visible
 from infra.storage import Store
+from infra.storage.damage import OnDamage, refuse
 
 Row = dict[str, Any]
 
@@ -67,27 +69,33 @@ class Change:
     after: float | None
 
 
-def report(store: Store, out: Path) -> None:
-    """Write the page to `out`. A store without a finished step gives a page that says so. Raises StoreError."""
-    with open_views(store) as connection:
-        names = [row["campaign"] for row in _query(connection, "FROM campaigns ORDER BY max_calls DESC, campaign")]
-        names += [row["campaign"] for row in _query(connection, "SELECT DISTINCT campaign FROM steps ORDER BY 1")]
-        campaigns = list(dict.fromkeys(names))
-        scores = _query(connection, _SCORES)
-        page = _template().render(
-            store=store.uri,
-            made_at=datetime.now(UTC),
-            campaigns=[_summary(connection, name, i, scores) for i, name in enumerate(campaigns)],
-            learning=_curves(connection, campaigns, _LEARNING),
-            figure5=_curves(connection, campaigns, _FIGURE5),
-            evaluation_curves=_evaluation_curves(scores, campaigns),
-            step_times=_step_times(connection, campaigns),
-            phases=_phases(connection),
-            tables=_evaluation_tables(scores, campaigns),
-            examples=_examples(connection),
-        )
+def report(store: Store, out: Path, on_damage: OnDamage = refuse) -> None:
+    """Write the page to `out`. A store without a finished step gives a page that says so.
+
+    What is damaged is handed to `on_damage`; unless that raises, the page is of everything else. Raises StoreError.
+    """
+    page = ask(store, partial(_page, store), on_damage)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
+
+
+def _page(store: Store, connection: duckdb.DuckDBPyConnection) -> str:
+    names = [row["campaign"] for row in _query(connection, "FROM campaigns ORDER BY max_calls DESC, campaign")]
+    names += [row["campaign"] for row in _query(connection, "SELECT DISTINCT campaign FROM steps ORDER BY 1")]
+    campaigns = list(dict.fromkeys(names))
+    scores = _query(connection, _SCORES)
+    return _template().render(
+        store=store.uri,
+        made_at=datetime.now(UTC),
+        campaigns=[_summary(connection, name, i, scores) for i, name in enumerate(campaigns)],
+        learning=_curves(connection, campaigns, _LEARNING),
+        figure5=_curves(connection, campaigns, _FIGURE5),
+        evaluation_curves=_evaluation_curves(scores, campaigns),
+        step_times=_step_times(connection, campaigns),
+        phases=_phases(connection),
+        tables=_evaluation_tables(scores, campaigns),
+        examples=_examples(connection),
+    )
 
 
 def _query(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> list[Row]:

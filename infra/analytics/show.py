@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import duckdb
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from infra.analytics.database import open_views
+from infra.analytics.database import ask
 from infra.storage import Store
+from infra.storage.damage import OnDamage, refuse
 from torl_core.errors import DataError
 
 
@@ -29,28 +32,31 @@ class Span:
         return self.author == "model"
 
 
-def find(store: Store, trajectory_id: str) -> dict[str, Any]:
+def find(store: Store, trajectory_id: str, on_damage: OnDamage = refuse) -> dict[str, Any]:
     """The row of one training or evaluation response; the id may be shortened as long as one response has it.
 
-    Raises DataError when none has it, or several.
+    Raises DataError when none has it, or several, and StoreError as `ask`, whose `on_damage` this is.
     """
+    return ask(store, partial(_find, store, trajectory_id), on_damage)
+
+
+def _find(store: Store, trajectory_id: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     either = "(SELECT * FROM trajectories UNION ALL BY NAME SELECT * FROM evaluations)"
-    with open_views(store) as connection:
-        ids = connection.execute(
-            f"SELECT trajectory_id FROM {either} WHERE starts_with(trajectory_id, ?) "
-            "ORDER BY trajectory_id <> ?, trajectory_id LIMIT 4",
-            [trajectory_id, trajectory_id],
-        ).fetchall()
-        if not ids or (len(ids) > 1 and ids[0][0] != trajectory_id):
-            raise DataError(
-                f"{len(ids) or 'no'}{' or more' if len(ids) == 4 else ''} trajectories in {store.uri} begin with "
-                f"{trajectory_id!r}" + "".join(f", {name}" for (name,) in ids[:3]),
-                "A trajectory is named by its id, or by a beginning that no other has",
-                f"List them with: torl sql {store.uri} 'SELECT trajectory_id, step, correct FROM trajectories'",
-            )
-        relation = connection.sql(f"SELECT * FROM {either} WHERE trajectory_id = ? LIMIT 1", params=[ids[0][0]])
-        row: dict[str, Any] = relation.to_arrow_table().to_pylist(maps_as_pydicts="strict")[0]
-        return row
+    ids = connection.execute(
+        f"SELECT trajectory_id FROM {either} WHERE starts_with(trajectory_id, ?) "
+        "ORDER BY trajectory_id <> ?, trajectory_id LIMIT 4",
+        [trajectory_id, trajectory_id],
+    ).fetchall()
+    if not ids or (len(ids) > 1 and ids[0][0] != trajectory_id):
+        raise DataError(
+            f"{len(ids) or 'no'}{' or more' if len(ids) == 4 else ''} trajectories in {store.uri} begin with "
+            f"{trajectory_id!r}" + "".join(f", {name}" for (name,) in ids[:3]),
+            "A trajectory is named by its id, or by a beginning that no other has",
+            f"List them with: torl sql {store.uri} 'SELECT trajectory_id, step, correct FROM trajectories'",
+        )
+    relation = connection.sql(f"SELECT * FROM {either} WHERE trajectory_id = ? LIMIT 1", params=[ids[0][0]])
+    row: dict[str, Any] = relation.to_arrow_table().to_pylist(maps_as_pydicts="strict")[0]
+    return row
 
 
 def spans(row: Mapping[str, Any]) -> list[Span]:
@@ -81,9 +87,9 @@ _BORDERS = {"prompt": "bright_black", "model": "cyan", "tool": "yellow"}
 _VERDICTS = {"right": "bold green", "wrong": "bold red"}
 
 
-def show(store: Store, trajectory_id: str) -> RenderableType:
+def show(store: Store, trajectory_id: str, on_damage: OnDamage = refuse) -> RenderableType:
     """A rich renderable. Titles tell whose text is whose, so it reads without colour. Raises as `find` does."""
-    row = find(store, trajectory_id)
+    row = find(store, trajectory_id, on_damage)
     parts: list[RenderableType] = [_facts(row), *(_panel(span) for span in spans(row))]
     return Group(*parts, *([_calls(row)] if row["tool_calls"] else []))
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Mapping
+import re
+import reprlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from infra.storage.digests import combine_digests, digest_bytes, digest_file
 from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError, StoreError
+from torl_core.errors import ConfigError, StoreError, UnreadableError
 from torl_core.types import Policy
 
 
@@ -122,6 +124,7 @@ class Compaction:
 
 
 Manifest = TypeVar("Manifest", StepManifest, EvaluationManifest, Compaction)
+T = TypeVar("T")
 
 
 _ADAPTERS: Mapping[type, TypeAdapter[Any]] = {
@@ -130,17 +133,27 @@ _ADAPTERS: Mapping[type, TypeAdapter[Any]] = {
 
 
 def read_manifest(store: Store, key: str, kind: type[Manifest]) -> Manifest:
-    """Raises StoreError when the manifest is damaged or from a newer version."""
+    """Raises UnreadableError when the manifest is damaged, in another's place, or from a newer version."""
     value = store.read_json(key)
     try:
         if value["schema_version"] > SCHEMA_VERSION:
-            raise newer_version(store.uri_of(key), value["schema_version"])
+            raise UnreadableError(*newer_version(store.uri_of(key), value["schema_version"]), key)
         manifest: Manifest = _ADAPTERS[kind].validate_python(value)
-        return manifest
     except (ValidationError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{store.uri_of(key)} is not a manifest ({error})", "Manifests are written whole", "Restore the file"
+        raise UnreadableError(
+            f"{store.uri_of(key)} is not a manifest ({error})",
+            "Manifests are written whole and never change",
+            "Restore the file from a copy of the store",
+            key,
         ) from error
+    if (manifest.campaign, manifest.step) != (key.split("/")[1], _step_of(key)):
+        raise UnreadableError(
+            f"{store.uri_of(key)} is of step {manifest.step} of campaign {manifest.campaign!r}",
+            "A manifest lies in the folder of its own campaign and step",
+            "Move it where it belongs, and restore what belongs here from a copy of the store",
+            key,
+        )
+    return manifest
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
@@ -174,6 +187,18 @@ def get_table(store: Store, ref: Ref) -> pa.Table:
     if VERSION_KEY in (table.schema.metadata or {}):
         check_version(table.schema)
     return table
+
+
+OnError = Callable[[str, StoreError], None]
+"""Hears of an object, by key, that cannot be read, and why."""
+
+
+def _raise(_key: str, error: StoreError) -> None:
+    raise error
+
+
+_STEP_KEY = re.compile(r"/steps/\d+/manifest\.json$")
+_EVALUATION_KEY = re.compile(r"/evaluations/\d+/[^/]+\.json$")
 
 
 class CampaignStore:
@@ -211,11 +236,11 @@ class CampaignStore:
     def save_config(self, config: CampaignConfig) -> None:
         """Record the config under which this campaign runs. Raises as `check_config`."""
         self.check_config(config)
-        self.store.write_json(self._config_key(), config.model_dump(mode="json"))
+        self.store.write_json(self.config_key, config.model_dump(mode="json"))
 
     def check_config(self, config: CampaignConfig) -> None:
         """Raises ConfigError, naming each changed setting, if the name was started with others that decide results."""
-        before = self.recorded_config() if self.store.exists(self._config_key()) else config
+        before = self.recorded_config() if self.store.exists(self.config_key) else config
         if changed := differences(before.deciding(), config.deciding()):
             raise ConfigError(
                 f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
@@ -225,13 +250,22 @@ class CampaignStore:
             )
 
     def config(self) -> dict[str, Any] | None:
-        """As it was recorded, by whatever version of torl."""
-        key = self._config_key()
-        return dict(self.store.read_json(key)) if self.store.exists(key) else None
+        """As it was recorded, by whatever version of torl. Raises UnreadableError where it is no config."""
+        if not self.store.exists(self.config_key):
+            return None
+        found = self.store.read_json(self.config_key)
+        if not isinstance(found, dict):
+            raise UnreadableError(
+                f"{self.store.uri_of(self.config_key)} holds {reprlib.repr(found)}",
+                "A config is a JSON object",
+                "Restore the file from a copy of the store",
+                self.config_key,
+            )
+        return found
 
     def recorded_config(self) -> CampaignConfig:
         """Raises StoreError when there is none, or another version of torl wrote it."""
-        key = self._config_key()
+        key = self.config_key
         try:
             return CampaignConfig.model_validate(self.store.read_json(key))
         except ValidationError as error:
@@ -241,7 +275,8 @@ class CampaignStore:
                 "Choose another campaign name, or install the torl that wrote it",
             ) from error
 
-    def _config_key(self) -> str:
+    @property
+    def config_key(self) -> str:
         return f"{self._home()}/config.json"
 
     # --- trajectories
@@ -320,17 +355,18 @@ class CampaignStore:
 
     def hold(self, flow_run: str) -> AbstractContextManager[lease.Lease]:
         """Be this campaign's only writer while the block runs. Raises StoreError, naming the holder, if another is."""
-        return lease.held(self.store, self._lease_folder(), flow_run)
+        return lease.held(self.store, self.lease_folder, flow_run)
 
     def holder(self) -> str | None:
         """The living run that holds this campaign, in words; None where there is none."""
-        return lease.living(self.store, self._lease_folder())
+        return lease.living(self.store, self.lease_folder)
 
     def check_held(self) -> None:
         """Raises StoreError when this process held the campaign and lost it."""
-        lease.check_held(self.store, self._lease_folder())
+        lease.check_held(self.store, self.lease_folder)
 
-    def _lease_folder(self) -> str:
+    @property
+    def lease_folder(self) -> str:
         return f"{self._home()}/lease"
 
     def commit_step(self, manifest: StepManifest) -> None:
@@ -373,11 +409,10 @@ class CampaignStore:
 
     def steps(self) -> list[StepManifest]:
         """Every committed step, in order."""
-        there = self.store.list(f"{self._home()}/steps")
-        return [self._read_step(_step_of(key), there) for key in there if key.endswith("/manifest.json")]
+        return list(self._steps(_raise).values())
 
     def evaluations(self) -> list[EvaluationManifest]:
-        return [read_manifest(self.store, key, EvaluationManifest) for key in self._evaluation_keys()]
+        return list(self._evaluations(_raise).values())
 
     def compactions(self) -> list[tuple[Compaction, datetime]]:
         """Every compaction, and when it was committed by the store's clock."""
@@ -388,45 +423,61 @@ class CampaignStore:
             if key.endswith("/compacted.json")
         ]
 
-    def manifest_keys(self) -> list[str]:
-        """Where every manifest is, unread; steps first, in order."""
-        return self._step_keys() + self._evaluation_keys()
+    def manifests(self, on_error: OnError = _raise) -> dict[str, StepManifest | EvaluationManifest]:
+        """{its key: manifest} of every committed step, in order, and then of every evaluation.
 
-    def read_manifest(self, key: str) -> StepManifest | EvaluationManifest:
-        """The one at `key`, as `manifest_keys` gives it. Raises StoreError when it is damaged or newer than this."""
-        if key.startswith(f"{self._home()}/steps/"):
-            step = _step_of(key)
-            return self._read_step(step, self.store.list(f"{self._home()}/steps/{step:06d}"))
-        return read_manifest(self.store, key, EvaluationManifest)
+        What cannot be read is handed to `on_error`; unless that raises, the others are read. A step whose compaction
+        cannot be read has the files that its manifest names.
+        """
+        return {**self._steps(on_error), **self._evaluations(on_error)}
 
     def last_step(self) -> int:
         """Number of the last committed step; 0 when there is none."""
-        return max(map(_step_of, self._step_keys()), default=0)
+        keys = self.store.list(f"{self._home()}/steps")
+        return max((_step_of(key) for key in keys if _STEP_KEY.search(key)), default=0)
 
-    def _read_step(self, step: int, there: Collection[str]) -> StepManifest:
+    def _steps(self, on_error: OnError) -> dict[str, StepManifest]:
+        there = self.store.list(f"{self._home()}/steps")
+        keys = [key for key in there if _STEP_KEY.search(key)]
+        return _read_each(keys, lambda key: self._read_step(_step_of(key), there, on_error), on_error)
+
+    def _evaluations(self, on_error: OnError) -> dict[str, EvaluationManifest]:
+        there = self.store.list(f"{self._home()}/evaluations")
+        keys = [key for key in there if _EVALUATION_KEY.search(key)]
+        return _read_each(keys, lambda key: read_manifest(self.store, key, EvaluationManifest), on_error)
+
+    def _read_step(self, step: int, there: Collection[str], on_error: OnError = _raise) -> StepManifest:
         manifest = read_manifest(self.store, self.manifest_key(step), StepManifest)
         key = self.compaction_key(step)
         if key not in there:
             return manifest
+        compactions = _read_each([key], lambda key: self._read_compaction(key, manifest), on_error)
+        return replace(manifest, trajectories=compactions[key].trajectories) if compactions else manifest
+
+    def _read_compaction(self, key: str, manifest: StepManifest) -> Compaction:
         compaction = read_manifest(self.store, key, Compaction)
         if compaction.replaces != manifest.trajectories:
-            raise StoreError(
+            raise UnreadableError(
                 f"{self.store.uri_of(key)} replaces other files than the step's manifest names",
                 "A compaction belongs to the manifest beside it",
-                "Delete it: the manifest's own files are then read, as long as they are there",
+                "Move it away: the manifest's own files are then read, as long as they are there",
+                key,
             )
-        return replace(manifest, trajectories=compaction.trajectories)
-
-    def _step_keys(self) -> list[str]:
-        keys = self.store.list(f"{self._home()}/steps")
-        return [key for key in keys if key.endswith("/manifest.json")]
-
-    def _evaluation_keys(self) -> list[str]:
-        return [key for key in self.store.list(f"{self._home()}/evaluations") if key.endswith(".json")]
+        return compaction
 
     def _commit(self, key: str, kind: type[Manifest], manifest: Manifest) -> None:
         self.check_held()
         self.store.write_json(key, _ADAPTERS[kind].dump_python(manifest, mode="json"), once=True)
+
+
+def _read_each(keys: Iterable[str], read: Callable[[str], T], on_error: OnError) -> dict[str, T]:
+    found = {}
+    for key in keys:
+        try:
+            found[key] = read(key)
+        except StoreError as error:
+            on_error(key, error)
+    return found
 
 
 def _step_of(key: str) -> int:
@@ -435,7 +486,7 @@ def _step_of(key: str) -> int:
 
 def campaigns(store: Store) -> list[CampaignStore]:
     """Every campaign that has been started in this store, by name."""
-    names = {key.split("/")[1] for key in store.list("campaigns")}
+    names = {key.split("/")[1] for key in store.list("campaigns") if key.count("/") > 1}
     return [CampaignStore(store, name) for name in sorted(names)]
 
 

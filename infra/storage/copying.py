@@ -7,7 +7,7 @@ recorded. What is already there and equal is skipped; anything else under the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from infra.storage.campaign import CampaignStore
 from infra.storage.digests import combine_digests
-from infra.storage.inventory import Listing, Named, named_in, unique
+from infra.storage.inventory import Listing, Named, forked, named_by, unique
 from infra.storage.store import REMOVED, Store
 from infra.storage.verification import choose, digest_object
 from torl_core.config import CampaignConfig
@@ -56,14 +56,17 @@ def plan(source: Store, target: Store, campaign: str | None = None) -> Plan:
     chosen = choose(source, campaign)
     listing = Listing.of(source)
     manifests: list[tuple[str, bytes]] = []
+    named: list[Named] = []
     for one in chosen:
         _check_config(one, CampaignStore(target, one.name))
-        for key in _with_compactions(one, listing):
+        found = one.manifests()
+        named += [*forked(one.config(), one), *(named for manifest in found.values() for named in named_by(manifest))]
+        for key in _with_compactions(found, listing):
             data = source.read(key)
             if target.exists(key) and target.read(key) != data:
                 raise _conflict(target, key)
             manifests.append((key, data))
-    return Plan(chosen, manifests, unique(named for one in chosen for named in named_in(one)), listing)
+    return Plan(chosen, manifests, unique(named), listing)
 
 
 def copy(plan: Plan, target: Store, on_bytes: Callable[[int], None] = lambda _: None) -> Copied:
@@ -153,9 +156,9 @@ class _Object:
         return combine_digests({key.removeprefix(f"{self.named.key}/"): digest for key, digest in digests.items()})
 
 
-def _with_compactions(campaign: CampaignStore, listing: Listing) -> Iterator[str]:
+def _with_compactions(keys: Iterable[str], listing: Listing) -> Iterator[str]:
     """Manifests' keys, each behind that of its compaction: a step that is visible is read as at the source."""
-    for key in campaign.manifest_keys():
+    for key in keys:
         compaction = key.removesuffix("manifest.json") + "compacted.json"
         if listing.at(compaction):
             yield compaction
@@ -183,7 +186,7 @@ def _conflict(target: Store, key: str) -> StoreError:
     return StoreError(
         f"{target.uri_of(key)} exists with other content",
         "What is stored is never changed",
-        "If it is damaged (`torl store verify`), delete it and copy again; otherwise copy into another store",
+        "If it is damaged (`torl store verify`), move it away and copy again; otherwise copy into another store",
     )
 
 

@@ -125,7 +125,7 @@ def _committed(store: Store, leases: Container[str]) -> _Committed:
             continue
         try:
             steps, evaluations = campaign.steps(), campaign.evaluations()
-            committed.named |= {one.key for one in forked(campaign)}
+            committed.named |= {one.key for one in forked(campaign.config(), campaign)}
             committed.named |= {one.key for manifest in steps for one in named_by(manifest)}
             committed.named |= {one.key for manifest in evaluations for one in named_by(manifest)}
             committed.steps |= {(campaign.name, manifest.step) for manifest in steps}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal
 
 from infra.storage.campaign import CampaignStore, EvaluationManifest, Ref, StepManifest
 from infra.storage.store import Entry, Store, is_outside
@@ -51,15 +51,11 @@ def named_by(manifest: StepManifest | EvaluationManifest) -> Iterator[Named]:
         yield named("optimizer", manifest.optimizer)
 
 
-def named_in(campaign: CampaignStore) -> list[Named]:
-    """Everything that the campaign needs, each once. Raises StoreError for a manifest that is damaged."""
-    manifests = (campaign.read_manifest(key) for key in campaign.manifest_keys())
-    return unique([*forked(campaign), *(named for manifest in manifests for named in named_by(manifest))])
-
-
-def forked(campaign: CampaignStore) -> Iterator[Named]:
+def forked(config: Mapping[str, Any] | None, campaign: CampaignStore) -> Iterator[Named]:
     """What a fork started from: its own copy, which its config names."""
-    fork = (campaign.config() or {}).get("fork") or {}
+    fork = (config or {}).get("fork")
+    if not isinstance(fork, Mapping):
+        return
     for kind in _FOLDERS:
         if digest := fork.get(kind):
             yield Named(kind, campaign.name, 0, f"{campaign.checkpoint_key(0)}/{kind}", digest)

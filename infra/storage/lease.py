@@ -9,6 +9,7 @@ Before every commit the holder looks again, so one that was taken over, however 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -20,9 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from infra.storage.store import Store
-from torl_core.errors import StoreError
+from torl_core.errors import StoreError, UnreadableError
 
 TTL_S = 60.0
 RENEW_S = 10.0
@@ -169,10 +171,26 @@ def _refuse_if_alive(store: Store, folder: str, epoch: int, holder: Holder) -> N
 
 
 def _current(store: Store, folder: str) -> tuple[int, Holder] | None:
-    keys = store.list(folder)
+    keys = [key for key in store.list(folder) if _LEASE_KEY.search(key)]
     if not keys:
         return None
-    return int(keys[-1].rsplit("/", 1)[1].removesuffix(".json")), Holder(**store.read_json(keys[-1]))
+    return int(keys[-1].rsplit("/", 1)[1].removesuffix(".json")), _read(store, keys[-1])
+
+
+def _read(store: Store, key: str) -> Holder:
+    try:
+        return _HOLDER.validate_python(store.read_json(key))
+    except (ValidationError, UnreadableError) as error:
+        raise UnreadableError(
+            f"{store.uri_of(key)} is not a lease ({getattr(error, 'what', error)})",
+            "The lease says which run writes the campaign",
+            "If no run writes the campaign, delete this file; it names no data",
+            key,
+        ) from error
+
+
+_LEASE_KEY = re.compile(r"/\d+\.json$")
+_HOLDER = TypeAdapter(Holder)
 
 
 def _key(folder: str, epoch: int) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from infra.storage.campaign import CampaignStore, StepManifest, campaigns
+from infra.storage.campaign import EvaluationManifest, StepManifest, campaigns
+from infra.storage.damage import OnDamage, attempt, contents, damaged_tables, refuse
 from infra.storage.inventory import Listing
 from infra.storage.store import REMOVED, Store, is_outside
 
@@ -68,21 +69,28 @@ class CampaignLine:
 Line = CampaignLine | StepLine | EvaluationLine
 
 
-def lines(store: Store) -> Iterator[Line]:
-    """For each campaign its own line, then its steps and evaluations in order. Raises StoreError."""
+def lines(store: Store, on_damage: OnDamage = refuse) -> Iterator[Line]:
+    """For each campaign its own line, then its steps and evaluations in order. Raises StoreError.
+
+    What is damaged is handed to `on_damage`; unless that raises, everything else is listed.
+    """
+    found = [contents(campaign, on_damage) for campaign in campaigns(store)]
     listing = Listing.of(store)
-    for campaign in campaigns(store):
-        steps = [_step(manifest, listing) for manifest in campaign.steps()]
-        evaluations = _evaluations(campaign)
+    sizes = {entry.key: entry.bytes for entry in listing.entries}
+    for one in found:
+        for damage in damaged_tables(one.manifests.values(), sizes):
+            on_damage(damage)
+        steps = [_step(manifest, listing) for manifest in one.steps.values()]
+        evaluations = [_evaluation(manifest) for manifest in one.evaluations.values()]
         yield CampaignLine(
-            campaign.name,
+            one.campaign.name,
             len(steps),
             sum(step.rows for step in steps),
             sum(step.bytes for step in steps),
             sum(step.checkpoint == "stored" for step in steps),
             sum(step.checkpoint_bytes for step in steps),
             len(evaluations),
-            campaign.holder(),
+            attempt(one.campaign.lease_folder, one.campaign.holder, on_damage),
         )
         yield from steps
         yield from evaluations
@@ -106,22 +114,19 @@ def _step(manifest: StepManifest, listing: Listing) -> StepLine:
     )
 
 
-def _evaluations(campaign: CampaignStore) -> list[EvaluationLine]:
-    return [
-        EvaluationLine(
-            e.campaign,
-            e.step,
-            e.benchmark,
-            e.temperature,
-            sum(ref.rows for ref in e.trajectories),
-            sum(ref.bytes for ref in e.trajectories),
-            e.policy.digest,
-            e.metrics,
-            e.created_at,
-            e.samples,
-            e.max_calls,
-            e.problems.digest if e.problems else None,
-            e.identity,
-        )
-        for e in campaign.evaluations()
-    ]
+def _evaluation(manifest: EvaluationManifest) -> EvaluationLine:
+    return EvaluationLine(
+        manifest.campaign,
+        manifest.step,
+        manifest.benchmark,
+        manifest.temperature,
+        sum(ref.rows for ref in manifest.trajectories),
+        sum(ref.bytes for ref in manifest.trajectories),
+        manifest.policy.digest,
+        manifest.metrics,
+        manifest.created_at,
+        manifest.samples,
+        manifest.max_calls,
+        manifest.problems.digest if manifest.problems else None,
+        manifest.identity,
+    )

@@ -315,11 +315,12 @@ def check_version(schema: pa.Schema) -> None:
     """Raises StoreError unless this version of torl reads tables of that schema's version."""
     found = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
     if not found.isdigit() or int(found) > SCHEMA_VERSION:
-        raise newer_version("the trajectory table", found)
+        raise StoreError(*newer_version("the trajectory table", found))
 
 
-def newer_version(what: str, found: object) -> StoreError:
-    return StoreError(
+def newer_version(what: str, found: object) -> tuple[str, str, str]:
+    """What, rule and remedy of the error."""
+    return (
         f"{what} has schema version {found}",
         f"This version of torl reads versions up to {SCHEMA_VERSION}",
         "Install the torl that wrote it, or a newer one",

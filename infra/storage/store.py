@@ -45,7 +45,7 @@ from infra.storage.remote import (
     upload,
     upload_chunks,
 )
-from torl_core.errors import DamagedError, StoreError, TorlError
+from torl_core.errors import DamagedError, StoreError, TorlError, UnreadableError
 
 
 def is_outside(location: str) -> bool:
@@ -196,11 +196,15 @@ class Store:
         return self.create(key, _json_bytes(value))
 
     def read_json(self, key: str) -> Any:
+        """Raises UnreadableError where the object is not JSON."""
         try:
             return json.loads(self.read(key))
-        except ValueError as error:
-            raise StoreError(
-                f"{self.uri_of(key)} is not JSON ({error})", "Manifests are JSON", "Restore the file"
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError(
+                f"{self.uri_of(key)} is not JSON ({error})",
+                "Configs, manifests and leases are JSON and are written whole",
+                "Restore the file from a copy of the store",
+                key,
             ) from error
 
     def exists(self, key: str) -> bool:

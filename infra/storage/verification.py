@@ -15,28 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.storage.campaign import CampaignStore, campaigns
+from infra.storage.damage import EVALUATION, FROM_A_COPY, Damage, contents
 from infra.storage.digests import combine_digests
 from infra.storage.inventory import Listing, Named, forked, named_by, unique
 from infra.storage.store import REMOVED, Store
 from torl_core.errors import ConfigError, StoreError
 
 _AT_ONCE = 4
-_FROM_A_COPY = "Delete what is left of it and restore it from a copy of the store (`torl store cp`)"
 _REMEDIES = {
-    "policy": f"{_FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",
-    "optimizer": f"{_FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",
-    "evaluation": f"{_FROM_A_COPY}, or delete the evaluation's manifest and evaluate again",
-    "problems": f"{_FROM_A_COPY}, or run `torl evaluate` with the same problems: it stores them again",
+    "policy": f"{FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",
+    "optimizer": f"{FROM_A_COPY}, or go on from another step (`torl campaign --fork`)",
+    "evaluation": EVALUATION,
+    "problems": f"{FROM_A_COPY}, or run `torl evaluate` with the same problems: it stores them again",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """An object that is not what its manifest says, and what to do about it."""
-
-    key: str
-    what: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Plan:
     objects: Sequence[Named]
     listing: Listing
     damaged: Sequence[Damage]
-    """Manifests that cannot be understood; what they name is not known."""
+    """Configs and manifests that cannot be understood; what they name is not known."""
 
     @property
     def bytes(self) -> int:
@@ -59,14 +50,9 @@ def plan(store: Store, campaign: str | None = None) -> Plan:
     named: list[Named] = []
     damaged: list[Damage] = []
     for one in chosen:
-        named += forked(one)
-        for key in one.manifest_keys():
-            try:
-                named += named_by(one.read_manifest(key))
-            except StoreError as error:
-                if not isinstance(error.__cause__, ValueError | KeyError | TypeError | None):
-                    raise  # the store failed, which says nothing about the manifest
-                damaged.append(Damage(key, error.what, error.remedy))
+        found = contents(one, damaged.append)
+        named += forked(found.config, one)
+        named += [named for manifest in found.manifests.values() for named in named_by(manifest)]
     return Plan(unique(named), Listing.of(store), damaged)
 
 
@@ -144,4 +130,4 @@ def _rows(store: Store, key: str) -> int | None:
 
 
 def _damaged(named: Named, what: str) -> Damage:
-    return Damage(named.key, what, _REMEDIES.get(named.kind, _FROM_A_COPY))
+    return Damage(named.key, what, _REMEDIES.get(named.kind, FROM_A_COPY))

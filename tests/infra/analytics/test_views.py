@@ -1,7 +1,6 @@
-import duckdb
 import pytest
 
-from infra.analytics import open_views, query
+from infra.analytics import ask, query
 from infra.storage import CampaignStore, Store
 from tests.infra.analytics.stored_kit import ANSWER, CODE, commit, commit_evaluation, config, response
 from torl_core.errors import DataError, StoreError
@@ -163,11 +162,9 @@ def test_bad_sql_is_one_clear_error(small, sql, message):
 def test_a_missing_file_is_a_store_error(small):
     (key,) = small.list("trajectories/campaign=tool/step=000001")
     small.delete(key)
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match=f"{key}: it is not there"):
         query(small, "FROM trajectories")
 
 
-def test_the_connection_can_be_used_on(small):
-    with open_views(small) as connection:
-        assert isinstance(connection, duckdb.DuckDBPyConnection)
-        assert connection.sql("SELECT count(*) FROM calls").fetchall() == [(3,)]
+def test_a_question_has_the_connection(small):
+    assert ask(small, lambda connection: connection.sql("SELECT count(*) FROM calls").fetchall()) == [(3,)]

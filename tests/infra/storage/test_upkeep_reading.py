@@ -85,7 +85,10 @@ def test_every_kind_of_damage_is_found_and_nothing_else(store, campaign):
         two.optimizer.key: "its digest is ",
     }
     assert "--fork" in found[two.optimizer.key].remedy
-    assert found[rows].remedy == "Delete what is left of it and restore it from a copy of the store (`torl store cp`)"
+    assert found[rows].remedy == (
+        "Move what is left of it out of the store and restore it from a copy (`torl store cp`)"
+    )
+    assert all("elete" not in damage.remedy for damage in found.values())
 
 
 def test_a_row_count_that_is_not_the_tables_is_found(store, campaign):
