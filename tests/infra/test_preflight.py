@@ -1,10 +1,13 @@
 """What is refused before anything starts, on a real model folder of random weights."""
 
 import json
+import math
 import os
+import shutil
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,26 @@ def test_what_cannot_run_on_this_model_and_these_problems(
     values |= {"trainer": {"row_tokens": 4096}, **changes}
     with pytest.raises(ConfigError, match=said):
         checked_(values)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda weights: weights[:-1], "bytes instead of"),
+        (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "is a pointer of git-lfs"),
+        (lambda weights: weights[:-4] + struct.pack("<f", math.nan), "has a value that is NaN or infinite"),
+    ],
+)
+def test_a_model_that_is_not_whole(
+    values: dict[str, Any], model: Path, tmp_path: Path, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(model, folder)
+    (folder / "model.safetensors").write_bytes(damage((model / "model.safetensors").read_bytes()))
+    values["model"] = {"path": str(folder), "dtype": "float32"}
+    with pytest.raises(DataError, match=said) as caught:
+        checked_(values)
+    assert not caught.value.retryable
 
 
 def test_rows_are_read_before_the_model(values: dict[str, Any], tmp_path: Path) -> None:

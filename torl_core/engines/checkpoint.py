@@ -10,24 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from torl_core.errors import DataError, EngineError
+from torl_core.model_folder import (
+    CONFIG,
+    EMBEDDING,
+    HEAD,
+    StoredTensor,
+    beside_weights,
+    read_tensor,
+    stored_tensors,
+    weight_files,
+)
 
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_INDEX = "model.safetensors.index.json"
 _IRRELEVANT = {"transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache"}
 """Configuration that does not change what the same weights compute."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What must not change from one policy to the next. `shapes` is by tensor name."""
+    """What must not change from one policy to the next. `tensors` is by name."""
 
     path: Path
     config: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, StoredTensor]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -36,20 +43,14 @@ class ModelFolder:
 
         try:
             config = AutoConfig.from_pretrained(path, local_files_only=True).to_dict()
-            shapes = {name: shape for file in path.glob("*.safetensors") for name, shape in _shapes(file)}
+            tensors = stored_tensors(path)
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"the model folder {str(path)!r} cannot be read ({error})",
                 "a policy is a Hugging Face folder with config.json and *.safetensors",
                 "check the path, or copy the folder again",
             ) from error
-        if not shapes:
-            raise DataError(
-                f"the model folder {str(path)!r} has no *.safetensors file",
-                "weights are read from safetensors",
-                "save the model again with save_pretrained",
-            )
-        return cls(path, config, shapes)
+        return cls(path, config, tensors)
 
     @property
     def tied(self) -> bool:
@@ -59,18 +60,14 @@ class ModelFolder:
     def vocabulary(self) -> int:
         return int(self.config["vocab_size"])
 
-    @property
-    def architecture(self) -> Mapping[str, Any]:
-        """The configuration without what leaves the computation as it is."""
-        return {key: value for key, value in self.config.items() if key not in _IRRELEVANT}
-
     def require_same_model(self, other: ModelFolder) -> None:
         """Raises EngineError unless `other` differs in the tensors' values alone."""
-        ours, theirs = self.architecture, other.architecture
-        differing = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-        tensors = sorted(
-            n for n in self.shapes.keys() | other.shapes.keys() if self.shapes.get(n) != other.shapes.get(n)
-        )
+        keys = (self.config.keys() | other.config.keys()) - _IRRELEVANT
+        differing = sorted(k for k in keys if self.config.get(k) != other.config.get(k))
+        ours, theirs = ({n: t.shape for n, t in folder.tensors.items()} for folder in (self, other))
+        tensors = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+        if self.tied and HEAD in tensors:
+            tensors.remove(HEAD)
         if differing or tensors:
             raise EngineError(
                 f"{str(other.path)!r} is not the model the engine runs: it differs in {', '.join(differing + tensors)}",
@@ -88,33 +85,32 @@ def untied_copy(folder: ModelFolder) -> Iterator[Path]:
     if not folder.tied:
         yield folder.path
         return
-    if _EMBEDDING not in folder.shapes:
+    if EMBEDDING not in folder.tensors:
         raise EngineError(
-            f"the tied model {str(folder.path)!r} has no tensor {_EMBEDDING}",
+            f"the tied model {str(folder.path)!r} has no tensor {EMBEDDING}",
             "vLLM leaves the output head of a tied model stale, so it is loaded as a tensor of its own",
             "save the model with untied embeddings (tie_word_embeddings false and lm_head.weight)",
             retryable=False,
         )
     with tempfile.TemporaryDirectory(prefix="torl-untied-") as name:
         twin = Path(name)
-        for file in folder.path.iterdir():
-            if file.name not in ("config.json", _INDEX):
-                (twin / file.name).symlink_to(file.resolve())
-        config = json.loads((folder.path / "config.json").read_text()) | {"tie_word_embeddings": False}
-        (twin / "config.json").write_text(json.dumps(config))
-        save_file({_HEAD: _tensor(folder.path, _EMBEDDING)}, twin / "untied_head.safetensors")
+        for file in (*weight_files(folder.tensors.values()), *beside_weights(folder.path)):
+            (twin / file.name).symlink_to(file.resolve())
+        config = json.loads((folder.path / CONFIG).read_text()) | {"tie_word_embeddings": False}
+        (twin / CONFIG).write_text(json.dumps(config))
+        save_file({HEAD: _head(folder)}, twin / "untied_head.safetensors")
         yield twin
 
 
-def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    with safe_open(file, "pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118
-            yield name, tuple(tensors.get_slice(name).get_shape())
-
-
-def _tensor(folder: Path, name: str) -> Any:
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            if name in tensors.keys():  # noqa: SIM118
-                return tensors.get_tensor(name).contiguous()
-    raise KeyError(name)
+def _head(folder: ModelFolder) -> Any:
+    """The output embeddings of a tied model. Raises EngineError where the folder holds others under their own name."""
+    embedding = read_tensor(EMBEDDING, folder.tensors[EMBEDDING])
+    stored = folder.tensors.get(HEAD)
+    if stored and not read_tensor(HEAD, stored).equal(embedding):
+        raise EngineError(
+            f"config.json in {str(folder.path)!r} says tie_word_embeddings, and {HEAD} differs from {EMBEDDING}",
+            "The output embeddings of a tied model are its input embeddings",
+            "Set tie_word_embeddings to false in config.json",
+            retryable=False,
+        )
+    return embedding

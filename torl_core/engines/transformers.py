@@ -14,7 +14,8 @@ from torl_core.codec import load_codec
 from torl_core.config import EngineConfig
 from torl_core.engines.contract import closed_error, finish_of, new_token_limit
 from torl_core.engines.window import engine_window
-from torl_core.errors import DataError, EngineError
+from torl_core.errors import EngineError
+from torl_core.model_folder import load_model
 from torl_core.protocols import Codec, Generate, Generated, Sampling
 from torl_core.types import Finish
 
@@ -40,7 +41,7 @@ class TransformersEngine:
     """
 
     def __init__(self, config: EngineConfig, weights: Path, version: int, dtype: str, seed: int) -> None:
-        self._dtype = getattr(torch, dtype)
+        self._dtype = dtype
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._codec: Codec = load_codec(weights)
         self._model = self._load(weights)
@@ -88,19 +89,7 @@ class TransformersEngine:
         self._thread.shutdown()
 
     def _load(self, weights: Path) -> Any:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        try:
-            model = AutoModelForCausalLM.from_pretrained(weights, dtype=self._dtype, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"no model could be loaded from {str(weights)!r} ({error})",
-                "a policy is a Hugging Face folder with config.json and *.safetensors",
-                "check the path, or copy the folder again",
-            ) from error
-        return model.to(self._device).eval()
+        return load_model(weights, self._dtype).to(self._device).eval()
 
     async def _sample_waiting(self) -> None:
         await asyncio.sleep(0)  # requests made in the same turn of the loop share the first batch

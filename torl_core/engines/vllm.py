@@ -208,6 +208,8 @@ def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int,
 
     arguments = AsyncEngineArgs(
         model=str(path),
+        config_format="hf",  # where a folder has the model twice, updates are in Hugging Face's format
+        load_format="safetensors",
         dtype=dtype,
         seed=seed,
         max_model_len=window,

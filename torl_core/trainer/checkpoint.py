@@ -13,15 +13,16 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from torl_core.errors import DataError, LearnerError
+from torl_core.model_folder import HEAD, read_tensor, stored_tensors
 
 FORMAT = 1
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -42,16 +43,32 @@ def written_whole(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise LearnerError(
             f"{folder} could not be written: {error}",
             "A checkpoint is written whole",
             "Free space or choose a folder",
             retryable=False,
         ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises LearnerError for a value that is NaN or infinite: every later step would start from it."""
+    for name, tensor in tensors.items():
+        low, high = (float(bound) for bound in torch.aminmax(tensor.detach())) if tensor.numel() else (0.0, 0.0)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise LearnerError(
+                f"{name} of the new checkpoint has a value that is NaN or infinite",
+                "A checkpoint with such a value is not stored",
+                "Lower trainer.learning_rate, and start again from the last checkpoint",
+                retryable=False,  # the same batch and state give the same bits
+            )
 
 
 def write_state(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raises LearnerError for a value that is not finite."""
+    require_finite(tensors)
     save_file({name: t.float().contiguous() for name, t in tensors.items()}, folder / f"{kind}.safetensors")
 
 
@@ -87,20 +104,11 @@ def read_state(folder: Path, kind: str, shapes: Mapping[str, tuple[int, ...]]) -
 
 def weights_distance(one: Path, other: Path) -> float:
     """L2 distance between the weights of two model folders. Raises DataError unless they have the same tensors."""
-    with _weights(one) as first, _weights(other) as second:
-        if first.keys() != second.keys():
-            odd = sorted(first.keys() ^ second.keys())[0]
-            raise DataError(f"{odd} is in one of {one} and {other}", "Both are of one model", "Compare other folders")
-        squares = ((first[n].get_tensor(n).double() - second[n].get_tensor(n).double()).square().sum() for n in first)
-        return math.sqrt(sum(float(square) for square in squares))
-
-
-@contextmanager
-def _weights(folder: Path) -> Iterator[dict[str, Any]]:
-    """Open safetensors files of a model folder by tensor name."""
-    with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(os.fspath(f), framework="pt")) for f in folder.glob("*.safetensors")]
-        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118
+    first, second = stored_tensors(one), stored_tensors(other)
+    if odd := sorted((first.keys() ^ second.keys()) - {HEAD}):  # a tied model may be stored without it
+        raise DataError(f"{odd[0]} is in one of {one} and {other}", "Both are of one model", "Compare other folders")
+    pairs = ((read_tensor(name, folder[name]).double() for folder in (first, second)) for name in first.keys() & second)
+    return math.sqrt(sum(float((a - b).square().sum()) for a, b in pairs))
 
 
 def _unusable(folder: Path, what: str) -> DataError:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import is_flash_attn_2_available, logging
+from transformers.utils import is_flash_attn_2_available
 
 from torl_core.errors import DataError
 from torl_core.losses import token_logprobs
+from torl_core.model_folder import GENERATION_CONFIG, check_model_folder, copy_beside_weights, load_model
+from torl_core.trainer.checkpoint import require_finite
 
 CHUNK_LOGITS = 2**27
 """Logits held at once: 0.5 GiB in float32, where one row of 4,096 tokens and 152k vocabulary entries would be 2.3."""
-
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
 class PackedPolicy(nn.Module):
@@ -65,19 +62,8 @@ def attention_mask(segments: Tensor) -> Tensor:
 def load_policy(folder: Path, dtype: str, temperature: float, gradient_checkpointing: bool) -> PackedPolicy:
     """The policy of a Hugging Face folder, on the CPU, in `dtype`. Raises DataError for one that cannot be used."""
     check_model_folder(folder)
-    logging.disable_progress_bar()
     flash = torch.cuda.is_available() and dtype == "bfloat16" and is_flash_attn_2_available()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            attn_implementation="flash_attention_2" if flash else "sdpa",
-            local_files_only=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(
-            f"{folder} did not load: {error}", "A model folder loads in transformers", "Repair it"
-        ) from error
+    model = load_model(folder, dtype, attn_implementation="flash_attention_2" if flash else "sdpa")
     if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
         raise DataError(
             f"{folder} has sliding-window layers", "Packed rows use full attention", "Set use_sliding_window to false"
@@ -92,21 +78,13 @@ def load_policy(folder: Path, dtype: str, temperature: float, gradient_checkpoin
     return PackedPolicy(model, temperature)
 
 
-def check_model_folder(folder: Path) -> None:
-    """Raises DataError unless the folder has a config, weights and a tokenizer."""
-    needs = {"config": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZER}
-    missing = [part for part, patterns in needs.items() if not any(any(folder.glob(p)) for p in patterns)]
-    if missing:
-        raise DataError(
-            f"{folder} has no {' and no '.join(missing)}",
-            "A model folder holds config.json, weights (safetensors) and the tokenizer's files",
-            "Give the folder of a whole Hugging Face model",
-        )
-
-
 def write_model_folder(folder: Path, model: Any, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Write `weights` as a Hugging Face folder that takes everything but weights and config from `source`."""
+    """Write `weights` as a Hugging Face folder that takes everything but weights and config from `source`.
+
+    `model` is from `load_model`. Raises LearnerError for a weight that is not finite.
+    """
+    require_finite(weights)
     model.save_pretrained(folder, state_dict=dict(weights))
-    for file in sorted(source.iterdir()):
-        if file.is_file() and file.name != "config.json" and not any(file.match(p) for p in _WEIGHTS):
-            shutil.copyfile(file, folder / file.name)
+    # transformers wrote an empty one in its place, and what counts is what the model's authors wrote.
+    (folder / GENERATION_CONFIG).unlink(missing_ok=True)
+    copy_beside_weights(source, folder)

@@ -11,7 +11,7 @@ from torl_core.config import AlgorithmConfig, TrainerConfig
 from torl_core.packing import has_signal, micro_batches
 from torl_core.protocols import UpdateStats
 from torl_core.trainer import checkpoint
-from torl_core.trainer.policy import PackedPolicy, check_model_folder, load_policy, write_model_folder
+from torl_core.trainer.policy import PackedPolicy, load_policy, write_model_folder
 from torl_core.trainer.steps import Sums, check_finite, make_deterministic, micro_batch_loss, nothing_loaded
 from torl_core.types import Batch
 
@@ -26,7 +26,6 @@ class ReferenceLearner:
         make_deterministic(trainer.threads)
 
     def load(self, weights: Path, optimizer: Path | None) -> None:
-        check_model_folder(weights)
         updates = checkpoint.read_updates(optimizer) if optimizer else 0
         policy = load_policy(weights, self._dtype, self._temperature, self._trainer.gradient_checkpointing)
         policy.to(self._device)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,6 +12,10 @@ def folder(path, *shards):
     path.mkdir()
     for i, tensors in enumerate(shards):
         save_file(tensors, path / f"model-{i}.safetensors")
+    files = {name: f"model-{i}.safetensors" for i, tensors in enumerate(shards) for name in tensors}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    # Weights that are in no index are not the model's.
+    save_file({"a": torch.full((2, 2), 9.0)}, path / "consolidated.safetensors")
     return path
 
 

@@ -1,42 +1,52 @@
 """One suite for every learner; the plain torch one is the oracle."""
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from torl_core.config import AlgorithmConfig, TrainerConfig
-from torl_core.errors import DataError, LearnerError
+from torl_core.engines.checkpoint import ModelFolder, untied_copy
+from torl_core.errors import DataError, EngineError, LearnerError
 from torl_core.packing import pack
 from torl_core.protocols import Learner
 from torl_core.toy.base import new_model
 from torl_core.toy.tokenizer import build_tokenizer
 from torl_core.trainer import open_learner
+from torl_core.trainer.checkpoint import weights_distance
 from torl_core.trainer.policy import load_policy
 from torl_core.types import Batch, Sample
 
 RATE = 2e-4
 REFERENCE = TrainerConfig(backend="reference", threads=1, rows_per_micro_batch=2, row_tokens=64, betas=(0.9, 0.95))
 ONE_RANK = {f"zero-{stage}": {"zero_stage": stage, "processes": 1} for stage in range(4)}
+SAMPLING = '{"do_sample": false, "temperature": 0.6, "eos_token_id": 256}'
 TWO_RANKS = {f"{name} on two ranks": {**stage, "processes": 2} for name, stage in ONE_RANK.items()}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some public models have such sampling settings, which transformers reads and refuses to write."""
     folder = tmp_path_factory.mktemp("policy") / "model"
     tokenizer = build_tokenizer()
     new_model(tokenizer, seed=3).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(SAMPLING)
+    for name in ("optimizer.pt", "pytorch_model.bin"):
+        (folder / name).write_bytes(b"of another run")
     return folder
 
 
@@ -228,7 +238,20 @@ def test_a_checkpoint_is_an_ordinary_hugging_face_folder(model: Path, tmp_path: 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "policy")
     assert loaded.config.vocab_size >= len(tokenizer)
-    assert (tmp_path / "policy" / "generation_config.json").exists()
+    assert sorted(path.name for path in (tmp_path / "policy").iterdir()) == [
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    assert (tmp_path / "policy" / "generation_config.json").read_text() == SAMPLING
+
+
+def test_a_checkpoint_whose_weights_are_not_finite_is_not_written(model: Path, tmp_path: Path) -> None:
+    learner = opened(REFERENCE.model_copy(update={"weight_decay": 11.0}))
+    learner.load(model, None)
+    learner.update(make_batch(8), 3e37)  # beyond float32: the gradient is finite, and its update is not
+    with pytest.raises(LearnerError, match=r"weight of the new checkpoint has a value that is NaN") as caught:
+        learner.save(tmp_path / "policy", tmp_path / "optimizer")
+    assert not caught.value.retryable
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -251,8 +274,6 @@ def test_bfloat16_keeps_float32_masters(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_folder_that_is_no_model_is_refused(model: Path, tmp_path: Path, missing: str) -> None:
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
     (broken / missing).unlink()
@@ -260,6 +281,54 @@ def test_a_folder_that_is_no_model_is_refused(model: Path, tmp_path: Path, missi
         (broken / "tokenizer_config.json").unlink()
     with pytest.raises(DataError, match="has no"):
         opened(REFERENCE).load(broken, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "without", "said"),
+    [
+        ({}, "lm_head.weight", r"have no tensor lm_head.weight of the shape"),
+        ({"intermediate_size": 64}, "", r"have no tensor model.layers.0.mlp.down_proj.weight of .*, nor 5 others"),
+        ({"num_hidden_layers": 3}, "", r"has no weights of layer 2"),
+    ],
+)
+def test_a_tensor_that_would_get_random_values_is_refused(
+    model: Path, tmp_path: Path, config: dict[str, Any], without: str, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        opened(REFERENCE).load(changed(model, tmp_path / "changed", config, without), None)
+
+
+@pytest.mark.parametrize("without", ["lm_head.weight", ""])
+def test_tied_output_embeddings_may_be_stored_or_not(model: Path, tmp_path: Path, without: str) -> None:
+    tied = changed(model, tmp_path / "tied", {"tie_word_embeddings": True}, without)
+    weights_after(opened(REFERENCE), tied, tmp_path, [make_batch(8)])
+    assert "lm_head.weight" not in load_file(tmp_path / "policy" / "model.safetensors")
+    ModelFolder.read(tied).require_same_model(ModelFolder.read(tmp_path / "policy"))
+    assert weights_distance(tied, tmp_path / "policy") > 0
+    with untied_copy(ModelFolder.read(tied)) as twin:
+        heads = [load_file(file).get("lm_head.weight") for file in twin.glob("*.safetensors")]
+        (embedding,) = (load_file(file)["model.embed_tokens.weight"] for file in twin.glob("model.safetensors"))
+        assert all(torch.equal(head, embedding) for head in heads if head is not None)
+
+
+def test_tied_output_embeddings_with_values_of_their_own_are_refused(model: Path, tmp_path: Path) -> None:
+    copy = changed(model, tmp_path / "tied", {}, "")
+    config = json.loads((copy / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EngineError, match=r"lm_head.weight differs from model.embed_tokens.weight"):
+        untied_copy(ModelFolder.read(copy)).__enter__()
+
+
+def changed(model: Path, folder: Path, config: dict[str, Any], without: str) -> Path:
+    """A copy with other settings in config.json and without one tensor; tied output embeddings are the input's."""
+    shutil.copytree(model, folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text()) | config))
+    weights = load_file(model / "model.safetensors")
+    if config.get("tie_word_embeddings"):
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    weights.pop(without, None)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def test_an_update_before_load_is_refused() -> None:
