@@ -60,14 +60,23 @@ class ModelFolder:
     def vocabulary(self) -> int:
         return int(self.config["vocab_size"])
 
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """The configuration without what leaves the computation as it is."""
+        return {key: value for key, value in self.config.items() if key not in _IRRELEVANT}
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """By tensor name. A tied model may be stored with its output embeddings and without; here it has none."""
+        return {name: tensor.shape for name, tensor in self.tensors.items() if not (self.tied and name == HEAD)}
+
     def require_same_model(self, other: ModelFolder) -> None:
         """Raises EngineError unless `other` differs in the tensors' values alone."""
-        keys = (self.config.keys() | other.config.keys()) - _IRRELEVANT
-        differing = sorted(k for k in keys if self.config.get(k) != other.config.get(k))
-        ours, theirs = ({n: t.shape for n, t in folder.tensors.items()} for folder in (self, other))
-        tensors = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
-        if self.tied and HEAD in tensors:
-            tensors.remove(HEAD)
+        ours, theirs = self.architecture, other.architecture
+        differing = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        tensors = sorted(
+            n for n in self.shapes.keys() | other.shapes.keys() if self.shapes.get(n) != other.shapes.get(n)
+        )
         if differing or tensors:
             raise EngineError(
                 f"{str(other.path)!r} is not the model the engine runs: it differs in {', '.join(differing + tensors)}",
