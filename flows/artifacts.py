@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _TABLE_EVERY_S = 30.0
 """Each table is a new version of the artifact, kept by the server for ever: few of them."""
 
-_COLUMNS = ("accuracy", "reward", "called_share", "loss", "grad_norm", "entropy")
+_COLUMNS = ("accuracy", "reward", "called_share", "signal_share", "loss", "grad_norm", "entropy")
 
 
 class Board:

@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from flows.artifacts import Board
 from flows.commits import Commits
 from flows.recovery import kept, put_aside, remade, restore
+from flows.signals import Signals
 from infra.lineage import pin
 from infra.progress import bar, console
 from infra.resources import current, session
@@ -55,11 +56,12 @@ def campaign(config: CampaignConfig) -> Outcome:
     ):
         prepared = prepare(config)
         retention = Retention(store, config, prepared.benchmarks)
-        board = Board(config)
+        board, signals = Board(config), Signals(config)
 
         def show(manifest: StepManifest) -> None:
             board.add(manifest)
             progress.update(manifest.step, _line(manifest.metrics))
+            _warn(signals.add(manifest.step, manifest.metrics))
 
         def committed(manifest: StepManifest) -> None:
             tracker.log(manifest.step, {**manifest.metrics, **manifest.phases_s})
@@ -81,6 +83,7 @@ def campaign(config: CampaignConfig) -> Outcome:
                     evaluations = evaluate_due(config, prepared, step, policy)
         retention.apply(config.steps)
         board.finish()
+        _warn(signals.summary())
     last = store.manifest(config.steps)
     return Outcome(
         config.name,
@@ -160,6 +163,11 @@ def evaluate_policy(
         or kept_in(store.store, evaluate)(config, step, policy, name, benchmark, problems[name])
         for name, benchmark in config.evaluation.benchmarks.items()
     ]
+
+
+def _warn(said: str | None) -> None:
+    if said:
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _line(metrics: Mapping[str, float]) -> str:

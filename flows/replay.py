@@ -20,7 +20,7 @@ from infra.resources import session
 from infra.settings import apply_overrides, parse
 from infra.storage import Ref, StepManifest, Store, differences, get_table, versions
 from infra.storage.digests import digest_folder
-from tasks.reward import score, summarise
+from tasks.reward import score, summarise_step
 from tasks.train import updated
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
@@ -90,7 +90,7 @@ def replay(
         with updated(config, store, scored, before, optimizer, rate) as (learner, metrics):
             learner.save(made, state)
         progress.update(2, "comparing")
-        outcome, original, distance = _compare(store, manifest, made, state, {**summarise(scored), **metrics})
+        outcome, original, distance = _compare(store, manifest, made, state, {**summarise_step(scored), **metrics})
         if destination:
             destination.put_folder(state, "optimizer", move=True)
             destination.put_folder(made, "policy", move=True)

@@ -55,7 +55,7 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
 
 _COMPARED = (
     *("loss", "grad_norm", "clip_fraction", "approx_kl", "entropy", "trained_tokens", "learning_rate"),
-    *("skipped_updates", "reward", "accuracy"),
+    *("skipped_updates", "signal_share", "reward", "accuracy"),
 )
 
 

@@ -26,7 +26,7 @@ def reward(config: CampaignConfig, step: int, rollouts: Rollouts) -> Scored:
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
     scored = score(get_table(store.store, rollouts.data), config)
-    return Scored(store.put_trajectories(step, scored), watch.lap(), summarise(scored))
+    return Scored(store.put_trajectories(step, scored), watch.lap(), summarise_step(scored))
 
 
 def score(table: pa.Table, config: CampaignConfig) -> pa.Table:
@@ -75,6 +75,13 @@ def summarise(table: pa.Table) -> Mapping[str, float]:
         mean = pc.mean(table.column(column)).as_py()
         summary |= {} if mean is None else {name: mean}
     return summary
+
+
+def summarise_step(table: pa.Table) -> Mapping[str, float]:
+    """As `summarise`, with `signal_share`, the share of groups whose rewards differ: only these teach the policy."""
+    groups = table.group_by("group_id").aggregate([("reward", "min"), ("reward", "max")])
+    differ = pc.not_equal(groups.column("reward_min"), groups.column("reward_max"))
+    return {**summarise(table), "signal_share": pc.mean(pc.fill_null(differ, False)).as_py()}
 
 
 def _texts(table: pa.Table, column: str) -> list[str]:

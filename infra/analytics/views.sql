@@ -27,9 +27,10 @@ FROM (
   FROM trajectories AS t
 );
 
--- One row per finished step: lineage, the update's metrics, wall time by phase.
+-- One row per finished step: lineage, the update's metrics, wall time by phase. `signal_share` is the share of groups
+-- whose rewards differ; the step learned from these alone. It is NULL where an earlier version of torl made the step.
 CREATE VIEW steps AS
-SELECT *, coalesce(phases_s['total'], list_sum(map_values(phases_s))) AS step_time_s
+SELECT *, metrics['signal_share'] AS signal_share, coalesce(phases_s['total'], list_sum(map_values(phases_s))) AS step_time_s
 FROM raw.steps;
 
 -- Wall time of each phase of each step. `overhead` is what the step's total holds beyond its phases.

@@ -11,8 +11,9 @@ import pytest
 import infra.resources
 from infra.resources import Resources
 from tests.torl_core.engines.conftest import END, IM_END, save_model, token
-from torl_core.config import CampaignConfig, SandboxConfig
+from torl_core.config import AlgorithmConfig, CampaignConfig, SandboxConfig, TrainerConfig
 from torl_core.protocols import Generate, Sampling
+from torl_core.trainer import open_learner
 from torl_core.types import Policy
 
 
@@ -148,6 +149,26 @@ def test_an_engine_takes_other_weights_and_no_other_model(
     events = [(entry[0], entry[3].name if entry[0] == "open" else entry[1]) for entry in log]
     assert events[:3] == [("open", "chain"), ("load", "trained"), ("load", "rewritten")]
     assert events[3:] == [event for name in others for event in (("close", "engine"), ("open", name))]
+
+
+def test_the_policy_that_training_leaves_is_the_base_models_to_an_engine(
+    resources: Resources, log: list[Any], model: Path, tmp_path: Path
+) -> None:
+    """transformers writes another config.json than a base model of an earlier version has."""
+
+    def as_in_version_4(values: dict[str, Any]) -> None:
+        values |= {"rope_theta": values.pop("rope_parameters")["rope_theta"], "torch_dtype": values.pop("dtype")}
+        values |= {"transformers_version": "4.44.0", "use_mrope": False, "sliding_window": 4096}
+        del values["layer_types"]
+
+    base = variant(model, tmp_path / "base", "config.json", as_in_version_4)
+    learner = open_learner(TrainerConfig(backend="reference"), AlgorithmConfig(), "float32", 1.0)
+    learner.load(base, None)
+    learner.save(tmp_path / "trained", tmp_path / "optimizer")
+    assert (base / "config.json").read_bytes() != (tmp_path / "trained" / "config.json").read_bytes()
+    for version, folder in enumerate((base, tmp_path / "trained")):
+        resources.run(resources.engine(campaign({}), Policy(version, folder.name, folder.name), folder))
+    assert [entry[0] for entry in log] == ["open", "load"]
 
 
 def test_a_policy_that_the_engine_holds_is_not_loaded_again(resources: Resources, log: list[Any], model: Path) -> None:

@@ -80,6 +80,13 @@ def test_steps_hold_lineage_and_metrics(small):
     assert len(first["code_version"]) == 16
 
 
+def test_steps_hold_the_share_of_groups_that_taught_something(small):
+    """None for a step that an earlier version made."""
+    commit(small, "tool", 3, [response("tool-3-a", ANSWER, correct=True)], metrics={"signal_share": 0.25})
+    found = rows(small, "SELECT step, signal_share FROM steps ORDER BY step")
+    assert [row["signal_share"] for row in found] == [None, None, 0.25]
+
+
 def test_evaluations_and_scores(small):
     commit_evaluation(
         small,
