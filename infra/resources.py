@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.storage.digests import digest_file
-from torl_core.codec import CODEC_FILES, HfCodec, load_codec
+from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, EngineConfig, SandboxConfig
 from torl_core.engines import open_engine
 from torl_core.errors import EngineError, GraderUnavailable, LearnerError, SandboxUnavailable
 from torl_core.grading.workers import Grader, open_grader
+from torl_core.model_folder import CONFIG, beside_weights
 from torl_core.protocols import Generator, Learner, Sandbox
 from torl_core.sandbox import open_sandbox
 from torl_core.trainer import open_learner
@@ -42,8 +43,8 @@ class _Model:
     architecture: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     files: Mapping[str, str]
-    """Digests of the tokenizer's files and the generation config. Training writes config.json anew, so its content is
-    compared (`architecture`), and not its bytes."""
+    """Digests of the tokenizer's files, the generation config and the like. Training writes config.json anew, so its
+    content is compared (`architecture`), and not its bytes."""
     folder: Path = field(compare=False)
     version: int = field(compare=False)
 
@@ -53,7 +54,7 @@ class _Model:
         from torl_core.engines.checkpoint import ModelFolder  # imports torch
 
         model = ModelFolder.read(folder)
-        return cls(model.architecture, model.shapes, _digests(folder, *CODEC_FILES), folder, version)
+        return cls(model.architecture, model.shapes, _digests(beside_weights(folder)), folder, version)
 
 
 async def _open_engine(config: EngineConfig, model: _Model, dtype: str, seed: int) -> Generator:
@@ -106,7 +107,7 @@ class Resources:
 
     def codec(self, folder: Path) -> HfCodec:
         """The codec of a model folder; policies of one campaign share their tokenizer's files, and so the codec."""
-        wanted = _digests(folder, "config.json", *CODEC_FILES)
+        wanted = _digests([folder / CONFIG, *beside_weights(folder)])
         if self._codec is None or self._codec[0] != wanted:
             self._codec = (wanted, load_codec(folder))
         return self._codec[1]
@@ -175,8 +176,8 @@ class Resources:
             _closed("learner", held[1].close)
 
 
-def _digests(folder: Path, *patterns: str) -> dict[str, str]:
-    return {path.name: digest_file(path) for pattern in patterns for path in folder.glob(pattern)}
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    return {file.name: digest_file(file) for file in files}
 
 
 def _closed(name: str, close: Callable[[], Any]) -> None:

@@ -17,12 +17,6 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _BATCH = 2048
 """Texts that are encoded together, so that the memory for their tokens does not grow with their number."""
 
-CODEC_FILES = (
-    "tokenizer*.json", "*.model", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt",
-    "added_tokens.json", "special_tokens_map.json", "generation_config.json",
-)  # fmt: skip
-"""Patterns of the files in a model folder that decide its codec, besides config.json, which names the architecture."""
-
 _PROBE = "1 + 1\n```python\nprint(1)\n```\n```output\n1\n```\n"
 
 
