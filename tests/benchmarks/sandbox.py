@@ -198,7 +198,7 @@ KINDS = {
     "descriptors": "import os\nheld = [os.pipe() for _ in range(40)]",
     "shared memory": "open('/dev/shm/x', 'wb').write(bytes(1 << 16))",
     "crash": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
-    "output": "print('x' * 100000)",
+    "output": "print('x' * (17 << 20))",
     "exit": "import os\nos._exit(3)",
 }
 """Each equally often; a thousandth of all calls loops until its time limit, another is cancelled while it runs."""

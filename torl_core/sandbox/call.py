@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import os
 import re
 import signal
 from dataclasses import dataclass, field
 
+from torl_core.sandbox import output
 from torl_core.sandbox.inside.limits import OUTCOME, TIMED_OUT
 from torl_core.types import CallStatus, ToolCall
 
@@ -32,13 +34,17 @@ class Call:
 
 
 class Files:
-    """Code, stdout and stderr as memory files. The output files are sealed to their size, so they cannot grow."""
+    """Code, stdout and stderr as memory files. The output files are sealed to their size, so they cannot grow. They
+    take memory only for what is written, and a control group counts that memory as the snippet's.
 
-    __slots__ = ("code", "code_bytes", "limit", "stderr", "stdout")
+    `kept` bytes of an output are read; `limit` bytes may be written.
+    """
 
-    def __init__(self, code: bytes, max_output_bytes: int) -> None:
-        self.limit, self.code_bytes = max_output_bytes, len(code)
-        capacity = -(-(max_output_bytes + 1) // PAGE) * PAGE
+    __slots__ = ("code", "code_bytes", "kept", "limit", "stderr", "stdout")
+
+    def __init__(self, code: bytes, kept: int, limit: int) -> None:
+        self.kept, self.limit, self.code_bytes = kept, limit, len(code)
+        capacity = -(-(limit + 1) // PAGE) * PAGE
         opened: list[int] = []
         try:
             opened.append(_memory_file("code"))
@@ -58,11 +64,11 @@ class Files:
             os.close(fd)
 
     def read(self, fd: int, written: int) -> tuple[str, bool]:
-        """Text and whether it was cut. `written` is how far the writers came."""
-        data = os.pread(fd, min(written, self.limit), 0)
+        """What is kept of a text, and whether it went past the limit. `written` is how far the writers came."""
+        read = functools.partial(os.pread, fd)
         if written <= self.limit:
-            return data.decode(errors="replace"), False
-        return f"{_whole_characters(data).decode(errors='replace')}\n[output cut at {self.limit} bytes]", True
+            return output.shortened(read, written, self.kept), False
+        return output.shortened(read, output.whole_characters(read, self.limit), self.kept), True
 
 
 def _memory_file(name: str) -> int:
@@ -73,18 +79,6 @@ def _write_all(fd: int, data: bytes) -> None:
     offset = 0
     while offset < len(data):
         offset += os.pwrite(fd, data[offset:], offset)
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Without the first bytes of a UTF-8 character that the cut fell into."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte >= 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return data[:-back] if length > back else data
-        if byte < 0x80:
-            return data
-    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +99,13 @@ class Outcome:
 
 
 def tool_call(call: Call, files: Files, outcome: Outcome, jailed: bool) -> ToolCall:
-    stdout, stdout_cut = files.read(files.stdout, outcome.stdout_bytes)
-    stderr, stderr_cut = files.read(files.stderr, outcome.stderr_bytes)
+    stdout, stdout_over = files.read(files.stdout, outcome.stdout_bytes)
+    stderr, stderr_over = files.read(files.stderr, outcome.stderr_bytes)
     exit_code: int | None = os.waitstatus_to_exitcode(outcome.wait_status)
     if exit_code == -KILLED_ITSELF:
         exit_code = -signal.SIGKILL
         status: CallStatus = "crash"
-    elif stdout_cut or stderr_cut:
+    elif stdout_over or stderr_over:
         exit_code, status = None, "output_limit"
     elif outcome.ending == TIMED_OUT:
         exit_code, status = None, "timeout"

@@ -111,9 +111,9 @@ def _refuse_without_isolation(jail: Jail) -> None:
 def _groups(config: SandboxConfig, jail: Jail) -> Groups:
     """One per slot; in gVisor one per worker, whose slots are one process to this machine.
 
-    Memory beyond one process's own limit: its /tmp, and what it copies of the warm interpreter.
+    Memory beyond one process's own limit: its /tmp, its output, and what it copies of the warm interpreter.
     """
-    memory_bytes = (config.memory_mib + config.tmp_mib) * MIB + WARM_COPY_BYTES
+    memory_bytes = (config.memory_mib + config.tmp_mib) * MIB + 2 * config.output_limit_bytes + WARM_COPY_BYTES
     if jail == "gvisor":
         slots = config.slots_per_worker
         own_bytes = GVISOR_BYTES + config.max_processes * GVISOR_PROCESS_BYTES

@@ -151,7 +151,9 @@ class Pool:
         call.attempts += 1
         call.dispatched_s = time.monotonic()
         try:
-            files = Files(call.code.encode(errors="surrogatepass"), self._config.max_output_bytes)
+            files = Files(
+                call.code.encode(errors="surrogatepass"), self._config.max_output_bytes, self._config.output_limit_bytes
+            )
         except OSError as error:
             self._idle.append(slot)
             self._fail([call], f"No memory file for a snippet: {error.strerror}", "raise the limit on open files")

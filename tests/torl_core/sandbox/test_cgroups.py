@@ -102,7 +102,7 @@ def test_a_pool_has_a_limited_group_per_slot_and_leaves_none():
         return folders, limits, members
 
     folders, limits, members = asyncio.run(work())
-    assert sorted(set(limits)) in (["25", str((256 + 64 + 128) << 20)], ["25"], [str((256 + 64 + 128) << 20)])
+    assert sorted(set(limits)) in (["25", str((256 + 64 + 32 + 128) << 20)], ["25"], [str((256 + 64 + 32 + 128) << 20)])
     assert len(members) == 2 * len(folders)
     assert all(member.strip().isdigit() for member in members)
     assert not any(folder.exists() for folder in folders)

@@ -12,7 +12,8 @@ import pytest
 from torl_core.errors import DataError
 from torl_core.sandbox import Pool
 
-CAP = 65536
+KEPT = 65536
+LIMIT = 1 << 24
 
 
 @pytest.mark.parametrize(
@@ -108,29 +109,72 @@ def test_memory_below_the_limit_is_usable(any_backend):
     assert call.peak_memory_bytes > 150 << 20
 
 
-def test_output_is_capped_and_the_cut_is_marked(any_backend):
-    call = any_backend.execute("while True: print('é' * 50)")
+def shortened(text: str, left_out: int) -> tuple[str, str]:
+    """Head and tail of a text whose note says that so many bytes are missing."""
+    head, tail = text.split(f"\n[... {left_out} bytes left out ...]\n")
+    assert KEPT - 8 <= len(text.encode()) <= KEPT
+    assert abs(len(head.encode()) - len(tail.encode())) <= 8
+    return head, tail
+
+
+def test_output_up_to_what_is_kept_is_whole(any_backend):
+    call = any_backend.execute(f"import sys\nsys.stdout.write('x' * {KEPT})")
+    assert (call.status, call.stdout) == ("ok", "x" * KEPT)
+
+
+def test_one_byte_more_is_shortened_and_the_program_goes_on(any_backend):
+    call = any_backend.execute(f"import sys\nsys.stdout.write('x' * {KEPT + 1})\nsys.exit(7)")
+    assert (call.status, call.exit_code) == ("error", 7)
+    assert shortened(call.stdout, 33) == ("x" * 32752, "x" * 32752)
+
+
+def test_half_a_megabyte_of_output_is_a_head_a_note_and_a_tail(any_backend):
+    """50,000 lines of ten bytes each; head and tail have 32,751 bytes each beside a note of 33."""
+    call = any_backend.execute("for i in range(50_000): print(f'{i:09}')")
+    assert (call.status, call.exit_code, call.stderr) == ("ok", 0, "")
+    head, tail = shortened(call.stdout, 434498)
+    assert head == "".join(f"{i:09}\n" for i in range(3275)) + "0"
+    assert tail == "\n" + "".join(f"{i:09}\n" for i in range(50_000 - 3275, 50_000))
+
+
+def test_a_cut_splits_no_character(any_backend):
+    call = any_backend.execute("print('x' + '\U0001f600' * 50_000, end='é')")
+    head, _, tail = call.stdout.partition("\n[... ")
+    assert set(head) == {"x", "😀"}
+    assert set(tail.partition("\n")[2]) == {"😀", "é"}
+
+
+def test_both_outputs_are_shortened_and_a_memory_error_behind_them_is_seen(any_backend):
+    code = "import sys\nprint('o' * 99_999)\nprint('e' * 99_999, file=sys.stderr)\nbytearray(10**9)"
+    call = any_backend.execute(code)
+    assert call.status == "memory"
+    assert shortened(call.stdout, 34498)[1].endswith("ooo\n")
+    assert call.stderr.startswith("eee")
+    assert " bytes left out ...]\neee" in call.stderr
+    assert call.stderr.endswith("MemoryError\n")
+
+
+def test_a_time_limit_keeps_head_and_tail_of_much_output(any_backend):
+    call = any_backend.execute("print('first'); print('x' * 500_000); print('last')\nwhile True: pass", timeout_s=2)
+    assert (call.status, call.exit_code) == ("timeout", None)
+    assert call.stdout.startswith("first\nxxx")
+    assert call.stdout.endswith("xxx\nlast\n")
+    assert len(call.stdout.encode()) <= KEPT
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_absurd_output_ends_the_snippet_and_what_was_kept_is_returned(any_backend, stream):
+    code = (
+        "import sys\nprint('out')\nprint('err', file=sys.stderr)\nfor i in range(1000):\n"
+        f"    print(i, 'é' * 50_000, file=sys.{stream})"
+    )
+    call = any_backend.execute(code)
     assert (call.status, call.exit_code) == ("output_limit", None)
-    text, mark = call.stdout.rsplit("\n", 1)
-    assert mark == f"[output cut at {CAP} bytes]"
-    assert CAP - 2 <= len(text.encode()) <= CAP
-    assert set(text) == {"é", "\n"}
-
-
-def test_output_up_to_the_cap_is_whole(any_backend):
-    call = any_backend.execute(f"import sys\nsys.stdout.write('x' * {CAP})")
-    assert (call.status, call.stdout) == ("ok", "x" * CAP)
-
-
-def test_one_byte_more_than_the_cap_is_cut(any_backend):
-    call = any_backend.execute(f"import sys\nsys.stdout.write('x' * {CAP + 1})")
-    assert (call.status, call.stdout) == ("output_limit", "x" * CAP + f"\n[output cut at {CAP} bytes]")
-
-
-def test_stderr_has_its_own_cap(any_backend):
-    call = any_backend.execute("import sys\nprint('out')\nwhile True: print('e' * 100, file=sys.stderr)")
-    assert (call.status, call.stdout) == ("output_limit", "out\n")
-    assert call.stderr.endswith(f"[output cut at {CAP} bytes]")
+    said, other = (call.stdout, call.stderr) if stream == "stdout" else (call.stderr, call.stdout)
+    assert other == ("err\n" if stream == "stdout" else "out\n")
+    assert said.startswith(f"{stream[3:]}\n0 ééé")
+    tail = shortened(said, LIMIT - 1 - len(said.encode()) + 35)[1]  # the last é went past the limit
+    assert tail.endswith("ééé")
 
 
 def test_bytes_that_are_not_utf8_become_replacement_characters(any_backend):

@@ -72,6 +72,15 @@ def test_stdin_and_files(service_url):
     assert answer["files"] == {"c.bin": base64.b64encode(b"\xff\x00").decode()}
 
 
+def test_fetched_files_are_whole_beside_output_that_is_shortened(service_url):
+    code = "print('x' * 300_000)\nopen('c.bin', 'wb').write(bytes(200_000))"
+    answer = post(service_url, code=code, fetch_files=["c.bin"]).json()
+    assert answer["torl"]["status"] == "ok"
+    assert answer["run_result"]["stdout"].count("x") == 65501
+    assert "\n[... 234499 bytes left out ...]\n" in answer["run_result"]["stdout"]
+    assert base64.b64decode(answer["files"]["c.bin"]) == bytes(200_000)
+
+
 def test_a_traceback_with_stdin_shows_the_code_alone(service_url):
     answer = post(service_url, code="x = 1\nx/0", stdin="").json()
     lines = answer["run_result"]["stderr"].splitlines()
@@ -308,6 +317,27 @@ def test_a_service_that_fails_is_left_for_another(failing, service_url):
     assert failing.asked > 0
 
 
+SAYS_MUCH = {"status": "Finished", "return_code": 0, "stdout": "a" * 50 + "b" * 900 + "c" * 50, "stderr": "d" * 99}
+
+
+@pytest.mark.parametrize(
+    "failing", [(200, json.dumps({"status": "Success", "run_result": SAYS_MUCH}).encode())], indirect=True
+)
+def test_what_a_service_of_another_kind_says_is_shortened_here(failing):
+    config = SandboxConfig(backend="remote", urls=(f"http://127.0.0.1:{failing.server_port}",), max_output_bytes=131)
+
+    async def work():
+        sandbox = await open_sandbox(config)
+        try:
+            return await sandbox.execute("print(1)")
+        finally:
+            await sandbox.close()
+
+    call = asyncio.run(work())
+    assert (call.status, call.stderr) == ("ok", "d" * 99)
+    assert call.stdout == "a" * 50 + "\n[... 900 bytes left out ...]\n" + "c" * 50
+
+
 @pytest.mark.parametrize("failing", ERRORS[:1], indirect=True)
 def test_when_all_fail_the_sandbox_is_unavailable(failing):
     async def work():
@@ -350,6 +380,7 @@ def test_the_doctors_check_names_the_remedy(url, remedy):
         {"urls": ("http://a",)},
         {"backend": "remote", "urls": ("ftp://a",)},
         {"backend": "remote", "urls": ("http://a",), "dangerously_run_model_code_without_isolation": True},
+        {"max_output_bytes": 2000, "output_limit_bytes": 1999},
     ],
 )
 def test_configs_that_make_no_sense(options):

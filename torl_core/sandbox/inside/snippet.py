@@ -29,7 +29,7 @@ STDOUT, STDERR = 1, 2
 
 
 class _CappedFile(io.FileIO):
-    """stdout or stderr, sealed to a fixed size. A snippet that fills it ends there instead of going on unheard."""
+    """stdout or stderr, sealed to the most that a snippet may write. One that fills it ends there."""
 
     def write(self, data: object) -> int:
         try:

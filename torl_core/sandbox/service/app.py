@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hmac
 import ipaddress
 import json
@@ -23,6 +24,7 @@ from torl_core.config import SandboxConfig
 from torl_core.errors import ConfigError, DataError, SandboxUnavailable
 from torl_core.protocols import Sandbox
 from torl_core.sandbox.opening import open_sandbox
+from torl_core.sandbox.output import shortened_text
 from torl_core.sandbox.service import wire
 from torl_core.types import ToolCall
 
@@ -32,11 +34,12 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 class Service:
     """Handlers and their counters. At most `capacity` calls are held; one more is told to come back. `memory_mib` is
-    what `sandbox` allows a snippet."""
+    what `sandbox` allows a snippet. `sandbox` keeps all output, so that fetched files are whole; the answer has at most
+    `max_output_bytes` of stdout and of stderr."""
 
-    def __init__(self, sandbox: Sandbox, capacity: int, memory_mib: int, token: str) -> None:
+    def __init__(self, sandbox: Sandbox, capacity: int, memory_mib: int, max_output_bytes: int, token: str) -> None:
         self._sandbox, self._capacity, self._memory_mib = sandbox, capacity, memory_mib
-        self._token = token.encode()
+        self._max_output_bytes, self._token = max_output_bytes, token.encode()
         self._held = 0
         self._registry = CollectorRegistry()
         self._calls = Counter("torl_sandbox_calls", "Snippets run", ["status"], registry=self._registry)
@@ -104,9 +107,9 @@ class Service:
         self._run.observe(call.duration_s)
         self._queue.observe(call.queued_s)
         stdout, files = wire.fetched(call.stdout, mark)
-        body = wire.answer(call, files)
-        body["run_result"]["stdout"] = stdout
-        return JSONResponse(body)
+        most = self._max_output_bytes
+        kept = dataclasses.replace(call, stdout=shortened_text(stdout, most), stderr=shortened_text(call.stderr, most))
+        return JSONResponse(wire.answer(kept, files))
 
     async def _execute(self, request: Request, code: str, timeout_s: float) -> ToolCall | None:
         """None when the client left; its snippet is killed."""
@@ -163,10 +166,10 @@ async def serve(config: SandboxConfig, *, host: str, port: int, token: str, max_
             "Beyond loopback it needs a token",
             "set TORL_SANDBOX_TOKEN",
         )
-    sandbox = await open_sandbox(config)
+    sandbox = await open_sandbox(config.model_copy(update={"max_output_bytes": config.output_limit_bytes}))
     try:
         capacity = config.workers * config.slots_per_worker + max_waiting
-        app = Service(sandbox, capacity, config.memory_mib, token).app()
+        app = Service(sandbox, capacity, config.memory_mib, config.max_output_bytes, token).app()
         options = uvicorn.Config(
             app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=drain_s
         )

@@ -172,7 +172,7 @@ class RemoteSandbox:
             response = wire.RunCodeResponse.model_validate_json(reply.content)
         except (httpx.HTTPError, ValidationError) as error:
             raise _Failed(f"{url}: {error!r}") from error
-        call = wire.tool_call(code, response)
+        call = wire.tool_call(code, response, self._config.max_output_bytes)
         if call is None:
             raise _Failed(f"{url}: {response.message or 'SandboxError'}")
         return call

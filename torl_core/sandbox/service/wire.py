@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from torl_core.sandbox.call import MEMORY_ERROR
+from torl_core.sandbox.output import shortened_text
 from torl_core.sandbox.pool import MAX_CODE_BYTES, MAX_TIMEOUT_S
 from torl_core.types import CallStatus, ToolCall
 
@@ -239,23 +240,25 @@ class RunCodeResponse(BaseModel):
     torl: Figures | None = None
 
 
-def tool_call(code: str, response: RunCodeResponse) -> ToolCall | None:
-    """None when the sandbox, not the code, failed."""
+def tool_call(code: str, response: RunCodeResponse, max_output_bytes: int) -> ToolCall | None:
+    """None when the sandbox, not the code, failed. The output of services other than ours is shortened here."""
     result = response.run_result
     if response.status == "SandboxError" or result is None or result.status == "Error":
         return None
     figures = response.torl
+    stdout, stderr = result.stdout or "", result.stderr or ""
     if figures is None:
+        stdout, stderr = shortened_text(stdout, max_output_bytes), shortened_text(stderr, max_output_bytes)
         timed_out = result.status == "TimeLimitExceeded"
         if not timed_out and result.return_code is None:
             return None
         exit_code = None if timed_out else result.return_code
-        status = "timeout" if timed_out else _status(result.return_code or 0, result.stderr or "")
+        status = "timeout" if timed_out else _status(result.return_code or 0, stderr)
         figures = Figures(status=status, queued_s=0.0, exit_code=exit_code, cpu_s=None, peak_memory_bytes=None)
     return ToolCall(
         code=code,
-        stdout=result.stdout or "",
-        stderr=result.stderr or "",
+        stdout=stdout,
+        stderr=stderr,
         duration_s=_finite(result.execution_time),
         **figures.model_dump(),
     )
