@@ -25,6 +25,10 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 UNPRIVILEGED_ID = "65534"
 THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 """Set before numpy is imported: BLAS threads do not survive a fork."""
+NO_DIGIT_LIMIT = {"PYTHONINTMAXSTRDIGITS": "0"}
+"""Python's own guards servers against slow conversions of long integers; a snippet has its time limit."""
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
+"""Otherwise the C library reserves 64 MiB of address space for each thread, which the memory limit counts."""
 PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
 PROGRAM = "torl_core/sandbox/inside"
 START = "from torl_core.sandbox.inside.zygote import main; main({fd}, {jail!r})"
@@ -78,7 +82,7 @@ def _run(fd: int, jail: Jail) -> list[str]:
 
 def _environment(program_folder: str, path: tuple[str, ...]) -> dict[str, str]:
     python = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(path), "TORL_PROGRAM_FOLDER": program_folder}
-    return python | {"LANG": "C.UTF-8"} | THREADS
+    return python | {"LANG": "C.UTF-8", **NO_DIGIT_LIMIT, **ONE_HEAP} | THREADS
 
 
 def bubblewrap() -> str:

@@ -19,6 +19,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import traceback
 from types import ModuleType
 
@@ -26,6 +27,8 @@ from torl_core.sandbox.inside import kernel, layout, slot
 from torl_core.sandbox.inside.limits import Jail, Limits
 
 SEED = 0
+THREAD_STACK_BYTES = 2 << 20
+"""The memory limit counts a thread's whole stack, which is 8 MiB otherwise."""
 FIXED_ADDRESSES = "TORL_FIXED_ADDRESSES"
 """Set in the second life of the process, which has the same addresses in every worker: id() is then the same, too."""
 _COMMON = """
@@ -107,6 +110,7 @@ def _warm_up() -> layout.Heap:
         sys.stdout, kept = null, sys.stdout
         exec(WARM_UP, {"__name__": "warm_up", "traceback": traceback})
         sys.stdout = kept
+    threading.stack_size(THREAD_STACK_BYTES)
     _hide_this_program()
     _fix_random_states()
     atexit._clear()  # what the imports left there would run, and cost, in every snippet
