@@ -15,28 +15,46 @@ from torl_core.types import ToolCall
 
 _SCRIPT = """
 def _session(earlier, code, main):
-    import linecache, os, sys
-    kept, ends, null = (os.dup(1), os.dup(2)), os._exit, os.open(os.devnull, os.O_WRONLY)
-    os._exit = sys.exit
+    import atexit, io, linecache, os, sys, threading
+    main_process, own, kept, ends = os.getpid(), (sys.stdout, sys.stderr), (os.dup(1), os.dup(2)), os._exit
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)
-    for text in earlier:
+    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = os.fdopen(null, "w")
+    os._exit = lambda status: sys.exit(status) if os.getpid() == main_process else ends(status)
+    def run(source):
         try:
-            exec(compile(text, "<earlier call>", "exec", dont_inherit=True), main)
+            exec(compile(source, "<earlier call>", "exec", dont_inherit=True), main)
+        finally:
+            workers = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+            for thread in threading.enumerate():
+                if not (thread is threading.current_thread() or thread.daemon or thread in workers):
+                    thread.join()
+            atexit._run_exitfuncs()
+    for source in earlier:
+        try:
+            run(source)
         except BaseException:
             pass
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            pass
+        if os.getpid() != main_process:
+            ends(0)
     os._exit = ends
     for end, fd in enumerate(kept, start=1):
         os.dup2(fd, end), os.close(fd)
-    os.close(null)
+    still = set(threading.enumerate()) - {threading.current_thread()}
+    class Heard(io.TextIOWrapper):
+        def write(self, text):
+            return len(text) if threading.current_thread() in still else super().write(text)
+    for name, stream in zip(("stdout", "stderr"), own):
+        if still:
+            stream = Heard(stream.buffer, stream.encoding, stream.errors, line_buffering=True)
+        setattr(sys, name, stream), setattr(sys, f"__{name}__", stream)
     lines = code.decode(errors="replace").splitlines(keepends=True)
     linecache.cache["<snippet>"] = (len(code), None, lines, "<snippet>")
     exec(compile(code, "<snippet>", "exec", dont_inherit=True), main)
 """
+"""Each earlier call ends as it did the first time: its threads are waited for and its exit functions run. To wait for
+daemon threads and idle workers of an executor would be in vain: they go on, and what they print is discarded. A process
+that an earlier call forked ends with that call's code and never comes to the later one."""
 
 
 def with_earlier(calls: Sequence[ToolCall], code: str) -> str:

@@ -40,6 +40,51 @@ def test_earlier_calls_are_unheard_whatever_they_do(any_backend):
     assert (second.status, second.stdout, second.stderr) == ("ok", "5\n", "")
 
 
+STILL_TALKING = {
+    "a daemon thread": "import threading, time\ndef f():\n    while True:\n        time.sleep(0.01); print('old')\n"
+    "threading.Thread(target=f, daemon=True).start()",
+    "a daemon thread that holds the stream": "import sys, threading, time\ndef f(out):\n    while True:\n"
+    "        time.sleep(0.01); print('old', file=out)\n"
+    "threading.Thread(target=f, args=(sys.stdout,), daemon=True).start()",
+    "a thread that ends later": "import threading, time\n"
+    "threading.Thread(target=lambda: (time.sleep(0.1), print('old'))).start()",
+    "a worker of an executor": "import time\nfrom concurrent.futures import ThreadPoolExecutor\n"
+    "e = ThreadPoolExecutor(1)\ne.submit(lambda: (time.sleep(0.1), print('old')))",
+    "an exit function": "import atexit\natexit.register(print, 'old')",
+    "a forked process": "import os, time\nif os.fork() == 0:\n    time.sleep(0.1); print('old'); os._exit(0)",
+    "a forked process that comes to the end of the call": "import os\nos.fork()",
+    "a forked process that fails": "import os, time\nif os.fork() == 0:\n    1 / 0",
+    "another stream as standard output": "import io, sys\nsys.stdout = io.StringIO()",
+    "a closed standard output": "import sys\nsys.stdout.close()",
+}
+
+
+@pytest.mark.parametrize("first", STILL_TALKING.values(), ids=STILL_TALKING)
+def test_what_an_earlier_call_left_running_is_unheard_and_the_later_call_is_heard(any_backend, first):
+    later = (
+        "import os, threading, time\nprint('new')\ntime.sleep(0.2)\n"
+        "t = threading.Thread(target=print, args=('thread',))\nt.start(); t.join()\nos.write(1, b'raw\\n')\nos._exit(0)"
+    )
+    _, second = converse(any_backend, first, later)
+    assert (second.status, second.stdout, second.stderr) == ("ok", "new\nthread\nraw\n", "")
+
+
+def test_a_thread_that_an_earlier_call_waited_for_at_its_end_has_done_its_work(any_backend):
+    first = (
+        "import threading, time\nfound = []\ndef f():\n    time.sleep(0.2)\n    found.append(7)\n"
+        "threading.Thread(target=f).start()"
+    )
+    assert converse(any_backend, first, "print(found)")[1].stdout == "[7]\n"
+
+
+def test_processes_and_executors_work_in_both_calls(any_backend):
+    code = (
+        "import multiprocessing as m\nfrom concurrent.futures import ThreadPoolExecutor as E\n"
+        "with m.Pool(2) as p, E(2) as e:\n    print(p.map(abs, [-1, -2]), list(e.map(abs, [-3])))"
+    )
+    assert [call.stdout for call in converse(any_backend, code, code)] == ["[1, 2] [3]\n"] * 2
+
+
 def test_a_failure_is_reported_with_its_own_lines(any_backend):
     _, second = converse(any_backend, "x = 0", "y = 1\nz = y / x")
     assert second.status == "error"
