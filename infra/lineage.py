@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from infra.progress import bar
+from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
-from torl_core.config import CampaignConfig, ForkConfig
+from torl_core.config import CampaignConfig, ForkConfig, ModelConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -105,7 +106,7 @@ def _look_up(fork: ForkConfig, dtype: str) -> ForkConfig:
             "a fork goes on with the optimizer state of its step",
             "give its policy folder as model.path instead",
         )
-    if (theirs := campaign.recorded_config().model.dtype) != dtype:
+    if (theirs := _recorded_dtype(campaign)) != dtype:
         raise ConfigError(
             f"model.dtype is {dtype} and campaign {campaign.name!r} has {theirs}",
             "a fork goes on from weights and optimizer state of its own dtype",
@@ -123,6 +124,12 @@ def _look_up(fork: ForkConfig, dtype: str) -> ForkConfig:
                 f"leave fork.{name} out, or choose the step that has it",
             )
     return found
+
+
+def _recorded_dtype(campaign: CampaignStore) -> str:
+    """Only this is read, so that a campaign whose other settings are refused by now can be forked."""
+    where = campaign.store.uri_of(campaign.config_key)
+    return parse(ModelConfig, (campaign.config() or {}).get("model", {}), where).dtype
 
 
 def fork_folder(config: CampaignConfig) -> Path:

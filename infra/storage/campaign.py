@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from infra.settings import parse
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_bytes, digest_file
 from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
@@ -264,16 +265,16 @@ class CampaignStore:
         return found
 
     def recorded_config(self) -> CampaignConfig:
-        """Raises StoreError when there is none, or another version of torl wrote it."""
+        """Raises StoreError when there is none, or another version of torl wrote one that this version refuses."""
         key = self.config_key
         try:
-            return CampaignConfig.model_validate(self.store.read_json(key))
-        except ValidationError as error:
+            return parse(CampaignConfig, self.store.read_json(key), self.store.uri_of(key))
+        except ConfigError as error:
             raise StoreError(
-                f"{self.store.uri_of(key)} is not a config of this version of torl ({error})",
-                "A campaign is resumed by the version that started it, or one that reads its config",
-                "Choose another campaign name, or install the torl that wrote it",
-            ) from error
+                error.what,
+                f"This version of torl refuses these settings: campaign {self.name!r} can be read, and not trained on",
+                "Fork one of its steps under another name, or install the torl that wrote it",
+            ) from None
 
     @property
     def config_key(self) -> str:
