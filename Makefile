@@ -2,8 +2,9 @@
 # where the NVIDIA driver answers.
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := .venv/bin
+READY := .venv/.ready-$(EXTRA)
 
-.PHONY: demo test test-fast check bench s3 setup lock clean
+.PHONY: demo test test-fast test-bare check bench s3 setup lock clean
 
 demo: setup
 	$(BIN)/torl demo
@@ -13,6 +14,10 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" -n auto
+
+# The fast tests as on a machine without any program that only some tests need (tests/programs.py).
+test-bare: setup
+	TORL_TEST_PROGRAMS=none $(BIN)/python -m pytest -m "not slow" -n auto
 
 check: setup
 	$(BIN)/ruff check .
@@ -27,9 +32,9 @@ bench: setup
 s3: setup
 	$(BIN)/python -m infra.s3
 
-setup: .venv/.ready
+setup: $(READY)
 
-.venv/.ready: pyproject.toml $(wildcard constraints/*.txt) infra/setup.sh
+$(READY): pyproject.toml $(wildcard constraints/*.txt) infra/setup.sh
 	EXTRA=$(EXTRA) bash infra/setup.sh
 
 # Pins each build anew, after a change of the dependencies in pyproject.toml.
@@ -37,4 +42,4 @@ lock: setup
 	bash infra/lock.sh
 
 clean:
-	rm -rf .venv .venv-moto runs
+	rm -rf .venv runs

@@ -54,7 +54,7 @@ def _vllm() -> Check:
 
 def _deepspeed() -> Check:
     code = "import deepspeed, torch; print(deepspeed.__version__, 'with torch', torch.__version__)"
-    return _in_process("DeepSpeed", code, "run make setup; it needs g++ and ninja for processes > 1 on a CPU")
+    return _in_process("DeepSpeed", code, "run make setup")
 
 
 def _gpu() -> Check:

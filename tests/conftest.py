@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,13 +14,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from infra.s3 import ceph, why_not
+from infra.s3 import ceph
+from tests import programs
 from torl_core.launch import start
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests share the cores with what they start
+
+# Before any test is collected, since xdist's workers and whatever tests start inherit the PATH.
+if os.environ.get(programs.CHOICE) == "none" and "PYTEST_XDIST_WORKER" not in os.environ:
+    _links = tempfile.TemporaryDirectory(prefix="torl-path-")
+    os.environ["PATH"] = programs.hide(Path(_links.name))
 
 # How long an example may take says more about the machine than about the code.
 settings.register_profile("torl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,8 +73,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 @pytest.fixture(scope="session")
 def ceph_server() -> Iterator[dict[str, str]]:
     """A real S3 on loopback, with bucket `torl`; yields the AWS_ variables that lead there."""
-    if reason := why_not():
-        pytest.skip(f"no Ceph: {reason}")
+    programs.need("Ceph")
     with ceph() as environment:
         yield environment
 

@@ -1,5 +1,6 @@
 """Setup without an installation: what it refuses at once, and that the pins are those of pyproject.toml."""
 
+import os
 import shutil
 import subprocess
 import tomllib
@@ -54,7 +55,7 @@ def _setup(tmp_path: Path, *programs: str, python: str | None = None) -> subproc
 def test_a_missing_python3_is_named_with_all_else_that_is_missing(tmp_path: Path) -> None:
     done = _setup(tmp_path)
     assert done.returncode == 1
-    assert "apt-get install bubblewrap g++ python3 python3-venv libseccomp2 " in done.stderr
+    assert "apt-get install bubblewrap python3 python3-venv libseccomp2 " in done.stderr
 
 
 def test_a_libseccomp_that_is_there_is_found_without_ldconfig(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_libseccomp_that_is_there_is_found_without_ldconfig(tmp_path: Path) ->
         pytest.skip("no /usr/bin/python3, whose libraries are the system's")
     done = _setup(tmp_path, python="/usr/bin/python3")
     assert done.returncode == 1
-    assert "missing system packages: run  sudo apt-get install bubblewrap g++  " in done.stderr
+    assert "missing system packages: run  sudo apt-get install bubblewrap  " in done.stderr
     assert "ldconfig" not in done.stderr
 
 
@@ -70,3 +71,34 @@ def test_a_python_that_is_no_program_is_named(tmp_path: Path) -> None:
     done = _setup(tmp_path, python="/nowhere/python3.11")
     assert done.returncode == 1
     assert "PYTHON=/nowhere/python3.11 is no program" in done.stderr
+
+
+def test_a_virtual_environment_of_another_build_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "infra").mkdir()
+    shutil.copy(ROOT / "infra/setup.sh", tmp_path / "infra")
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/pip").touch(mode=0o755)
+    (venv / "bin/python").write_text("#!/bin/sh\nexit 7\n")  # nothing is installed
+    (venv / "bin/python").chmod(0o755)
+    (venv / ".ready-cpu").touch()
+    command = ["bash", tmp_path / "infra/setup.sh"]
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in "-m venv .venv") exit 8 ;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")  # no system package is installed
+    (tmp_path / "g++").write_text("#!/bin/sh\n")
+    for program in ("id", "g++"):
+        (tmp_path / program).chmod(0o755)
+    environment = os.environ | {"PYTHON": str(python), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def run(build: str) -> tuple[int, str]:
+        done = subprocess.run(command, env=environment | {"EXTRA": build}, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert run("cpu")[0] == 7
+    assert (venv / ".ready-cpu").exists()
+    code, said = run("cuda")
+    assert code == 8
+    assert "Removing the cpu build from .venv." in said
+    assert not venv.exists()

@@ -1,6 +1,5 @@
 """The stores that the suite runs on: a folder, memory, and two S3 servers, moto's and Ceph's, on loopback."""
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -17,23 +16,17 @@ import pytest
 from infra.s3 import BUCKET, make_bucket
 from infra.storage import Store
 
-ROOT = Path(__file__).resolve().parents[3]
-MOTO = ROOT / ".venv-moto"
-"""moto needs a newer botocore than s3fs takes, so it lives apart from the project."""
-
+BIN = Path(sys.executable).parent
 S3Server = dict[str, str]
 
 
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    _install_moto()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [MOTO / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-        )
+        server = subprocess.Popen([BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(url, server)
@@ -48,16 +41,6 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     finally:
         server.kill()
         server.wait()
-
-
-def _install_moto() -> None:
-    """Once per checkout."""
-    with (ROOT / "pyproject.toml").open() as lock:  # several test processes may come here at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (MOTO / "bin" / "moto_server").exists():
-            return
-        subprocess.run([sys.executable, "-m", "venv", MOTO], check=True)
-        subprocess.run([MOTO / "bin" / "pip", "install", "--quiet", "moto[server,s3]>=5"], check=True)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

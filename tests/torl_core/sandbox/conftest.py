@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import programs
 from torl_core.config import SandboxConfig
 from torl_core.sandbox import check_gvisor, open_sandbox
 from torl_core.types import ToolCall
@@ -76,9 +77,10 @@ def service_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def gvisor() -> Iterator[Bench]:
+    programs.need("gVisor")
     for check in check_gvisor():
         if not check.ok:
-            pytest.skip(f"{check.name}: {check.detail}")
+            programs.do_without("gVisor", f"{check.name}: {check.detail}")
     yield from opened(JAILED.model_copy(update={"backend": "gvisor"}))
 
 
