@@ -11,16 +11,17 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from flows.damage import naming_damage
 from flows.prefect_server import start_prefect
 from flows.store_commands import StoreAddress, store_app
+from infra.terminal import harmless
 from torl_core.errors import TorlError
 
 app = typer.Typer(
@@ -38,12 +39,6 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; repeatable.")
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A campaign; see configs/.")]
-
-
-class Format(StrEnum):
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 @app.command()
@@ -149,20 +144,25 @@ def report(
         print(out)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a query may begin with a comment: `-- ...`
 def sql(
     store: StoreAddress,
     query: Annotated[str, typer.Argument(metavar="SELECT ...", help="SQL over the views; `SHOW TABLES` lists them.")],
-    form: Annotated[Format | None, typer.Option("--format", help="table on a terminal, else csv.")] = None,
+    form: Annotated[
+        Literal["table", "csv", "json"] | None, typer.Option("--format", help="table on a terminal, else csv.")
+    ] = None,
+    allow_files: Annotated[
+        bool, typer.Option("--allow-files", help="Let the query read files outside the store too.")
+    ] = False,
 ) -> None:
     """Ask DuckDB about a store's trajectories."""
-    from flows.tables import print_table
-    from infra.analytics import query as run_query
+    from flows.tables import print_answer
+    from infra.analytics import answer
     from infra.storage import Store
 
+    form = form or ("table" if sys.stdout.isatty() else "csv")
     with naming_damage() as on_damage:
-        answer = run_query(Store.open(store), query, on_damage)
-        print_table(answer, form or (Format.table if sys.stdout.isatty() else Format.csv))
+        print_answer(answer(Store.open(store), query, form, on_damage, allow_files=allow_files), form)
 
 
 @app.command()
@@ -334,16 +334,10 @@ def main() -> None:
     try:
         app()
     except TorlError as error:
-        stderr.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        stderr.print(Text.assemble(("error:", "bold red"), " ", harmless(str(error))), soft_wrap=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # who read the answers has gone, as `head` does; so has stdout's buffer
         os._exit(1)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

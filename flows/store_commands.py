@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.damage import naming_damage
+from infra.terminal import harmless
 
 if TYPE_CHECKING:
     from infra.storage.listing import CampaignLine, EvaluationLine, StepLine
@@ -59,7 +60,7 @@ def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
     with _bytes_bar("verify", planned.bytes) as on_bytes:
         damages += filter(None, read_back(opened, planned, on_bytes))
     for damage in damages:
-        print(damage)
+        print(harmless(str(damage)))
     whole = f"{len(planned.objects)} objects, {_size(planned.bytes)}"
     _say(f"{len(damages)} damaged of {whole}" if damages else f"{whole}: all whole")
     raise typer.Exit(1 if damages else 0)
@@ -122,7 +123,8 @@ def gc(
     opened, age = Store.open(store), timedelta(hours=older_than)
 
     def show(one: Garbage) -> None:
-        print(f"{'removed' if delete else 'garbage'} {one.key} ({_size(one.bytes)}; {one.why})", flush=True)
+        said = f"{'removed' if delete else 'garbage'} {one.key} ({_size(one.bytes)}; {one.why})"
+        print(harmless(said), flush=True)
 
     if delete:
         found = collect(opened, age, show)
@@ -131,7 +133,7 @@ def gc(
         for one in found.garbage:
             show(one)
     for key in found.unknown:
-        print(f"unknown {key}")
+        print(harmless(f"unknown {key}"))
     for name, why in found.spared.items():
         _say(f"campaign {name} is left alone: {why}")
     if found.resumable:
@@ -167,18 +169,18 @@ def _mib(count: int) -> int:
 def _print_listing(lines: list[CampaignLine | StepLine | EvaluationLine]) -> None:
     from rich.table import Table
 
-    from flows.tables import out
+    from flows.tables import out, plain
 
     console, table = out(), None
     for line in lines:
         if line.kind == "campaign":
             if table:
                 console.print(table)
-            console.print(_heading(line), markup=False, highlight=False, soft_wrap=True)
+            console.print(plain(_heading(line)), soft_wrap=True)
             columns = ("step", "what", "rows", "bytes", "policy", "checkpoint", "accuracy", "reward")
             table = Table(*columns, box=None, header_style="dim")
         elif table:
-            table.add_row(*_cells(line))
+            table.add_row(*map(plain, _cells(line)))
     if table:
         console.print(table)
 
@@ -215,4 +217,4 @@ def _size(count: float) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)

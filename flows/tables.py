@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.doctor import Check
+from infra.terminal import harmless
 
 if TYPE_CHECKING:
     from flows.replay import Replay
+    from infra.analytics.sql import Form
+    from infra.doctor import Check
 
 
 def out() -> Console:
@@ -26,17 +28,33 @@ def out() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 
-def print_table(table: pa.Table, form: str) -> None:
-    """`form`: table, csv or json (one array of objects). Nested values become JSON in csv."""
-    if form == "json":
-        print(json.dumps(table.to_pylist(), default=str))
+def print_answer(answer: pa.Table, form: Form) -> None:
+    """Write what `infra.analytics.answer` made for `form`, a part at a time where programs read; JSON is one array."""
+    if form == "table":
+        out().print(_answer_table(answer))
     elif form == "csv":
-        print(_as_csv(table), end="")
+        sys.stdout.flush()
+        pa_csv.write_csv(answer, sys.stdout.buffer, pa_csv.WriteOptions(quoting_style="needed"))
     else:
-        shown = Table(*table.column_names, header_style="bold")
-        for row in table.to_pylist():
-            shown.add_row(*(_cell(value) for value in row.values()))
-        out().print(shown)
+        _write_json(answer)
+
+
+def _answer_table(answer: pa.Table) -> Table:
+    table = Table(header_style="bold")
+    for name in answer.column_names:
+        table.add_column(plain(name))
+    for row in zip(*(column.to_pylist() for column in answer.columns), strict=True):
+        table.add_row(*(plain(text or "") for text in row))
+    return table
+
+
+def _write_json(answer: pa.Table) -> None:
+    before = "["
+    for batch in answer.to_batches(max_chunksize=1024):
+        for row in batch.column(0).to_pylist():
+            sys.stdout.write(before + row)
+            before = ",\n"
+    sys.stdout.write("]\n" if before != "[" else "[]\n")
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> None:
@@ -46,10 +64,10 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for check in checks:
         mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.required else "[yellow]absent[/]"
-        detail = Text(check.detail)
+        detail = plain(check.detail)
         if not check.ok and check.remedy:
-            detail.append(f"\n{check.remedy}", style="dim")
-        table.add_row(mark, check.name, detail)
+            detail.append(f"\n{harmless(check.remedy)}", style="dim")
+        table.add_row(mark, plain(check.name), detail)
     out().print(table)
 
 
@@ -62,9 +80,10 @@ _COMPARED = (
 def print_replay(result: Replay) -> None:
     """The original step and its replay side by side, then whether they are equal."""
     was, now = result.original, result.replay
-    table = Table("", "original", "replay", title=f"{result.campaign}, step {result.step}", header_style="bold")
+    title = plain(f"{result.campaign}, step {result.step}")
+    table = Table("", "original", "replay", title=title, header_style="bold")
     for name, (before, after) in sorted(result.changed.items()):
-        table.add_row(Text(name, style="bold"), str(before), str(after))
+        table.add_row(Text(name, style="bold"), plain(str(before)), plain(str(after)))
     for name in _COMPARED:
         table.add_row(name, *(_cell(side.metrics.get(name)) for side in (was, now)))
     table.add_row("update, L2 norm", _cell(was.update_norm), _cell(now.update_norm))
@@ -73,7 +92,7 @@ def print_replay(result: Replay) -> None:
     console = out()
     console.print(table)
     for line in _replay_lines(result):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(plain(line), soft_wrap=True)
 
 
 def _replay_lines(result: Replay) -> Iterator[str]:
@@ -92,17 +111,10 @@ def _replay_lines(result: Replay) -> Iterator[str]:
         yield f"saved: {result.saved}"
 
 
-def _as_csv(table: pa.Table) -> str:
-    flat = {
-        name: pa.array([json.dumps(value, default=str) for value in column.to_pylist()])
-        if pa.types.is_nested(column.type)
-        else column
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
-    sink = pa.BufferOutputStream()
-    pa_csv.write_csv(pa.table(flat), sink, pa_csv.WriteOptions(quoting_style="needed"))
-    return bytes(sink.getvalue()).decode()
+def plain(text: str) -> Text:
+    """`text` as it is: no markup, no emoji codes, and nothing that drives a terminal."""
+    return Text(harmless(text))
 
 
 def _cell(value: Any) -> Text:
-    return Text("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value))
+    return plain("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value))

@@ -6,10 +6,14 @@ import glob
 import json
 import re
 import reprlib
-from collections.abc import Callable, Container, Mapping, Sequence
+import tempfile
+import uuid
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -28,7 +32,6 @@ from infra.storage.damage import (
     unsound_tables,
 )
 from infra.storage.rows import SCHEMA
-from torl_core.errors import DataError
 from torl_core.types import Policy
 
 _NUMBERS = pa.map_(pa.string(), pa.float64())
@@ -82,12 +85,24 @@ _EVALUATIONS = pa.schema(
 _STEP_PARTITION = {"campaign": pa.string(), "step": pa.int32()}
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER"}
 _SQL = files(__package__).joinpath("views.sql").read_text()
-_VIEWS = sorted(re.findall(r"^CREATE VIEW (\w+)", _SQL, re.MULTILINE))
+VIEWS = sorted(re.findall(r"^CREATE VIEW (\w+)", _SQL, re.MULTILINE))
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
+@contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """DuckDB makes an error of its own of Ctrl-C."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from None
+        raise
+
+
+@_ctrl_c()
 def ask(store: Store, question: Callable[[duckdb.DuckDBPyConnection], T], on_damage: OnDamage = refuse) -> T:
     """What `question` gets from a connection with the views of views.sql over all that `store` has committed.
 
@@ -130,7 +145,9 @@ def _views(
     store: Store, found: Sequence[Contents], left_out: Container[str], on_damage: OnDamage
 ) -> duckdb.DuckDBPyConnection:
     """An empty store gives empty views."""
-    connection = duckdb.connect()
+    # DuckDB makes and removes it when something does not fit into memory. Its own choice is ./.tmp, which is not ours.
+    spill = Path(tempfile.gettempdir()) / f"torl-sql-{uuid.uuid4().hex}"
+    connection = duckdb.connect(config={"temp_directory": str(spill)})
     if not store.is_local:
         connection.register_filesystem(store.fs)
     configs = {one.campaign.config_key: one.config for one in found if one.config is not None}
@@ -148,31 +165,6 @@ def _views(
 
 def _refs(manifests: Mapping[str, StepManifest | EvaluationManifest], left_out: Container[str]) -> list[Ref]:
     return [ref for manifest in manifests.values() for ref in manifest.trajectories if ref.key not in left_out]
-
-
-def query(store: Store, sql: str, on_damage: OnDamage = refuse) -> pa.Table:
-    """The result of one SELECT (or SHOW, DESCRIBE, SUMMARIZE, FROM) over the views; `on_damage` as in `ask`.
-
-    Raises DataError for SQL that is not one such statement or does not run, StoreError as `ask`.
-    """
-    try:
-        kinds = [statement.type for statement in duckdb.extract_statements(sql)]
-    except duckdb.Error as error:
-        raise _bad_sql(error, "Correct the SQL") from error
-    if kinds != [duckdb.StatementType.SELECT]:
-        raise DataError(
-            f"{sql.strip()[:80]!r} is not one SELECT",
-            "A store is read-only: one SELECT, FROM, SHOW, DESCRIBE or SUMMARIZE statement at a time",
-            "Ask one question; to keep its answer, redirect the output",
-        )
-    try:
-        return ask(store, lambda connection: connection.sql(sql).to_arrow_table(), on_damage)
-    except duckdb.Error as error:
-        raise _bad_sql(error, f"The views are {', '.join(_VIEWS)}; DESCRIBE one to see its columns") from error
-
-
-def _bad_sql(error: duckdb.Error, remedy: str) -> DataError:
-    return DataError(f"the query does not run: {error}", "It is written in DuckDB's SQL", remedy)
 
 
 def _step_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
@@ -203,10 +195,10 @@ def _evaluation_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: 
 
 
 def _paths(store: Store, refs: Sequence[Ref]) -> str:
-    return "[" + ", ".join(_quoted(glob.escape(store.uri_of(ref.key))) for ref in refs) + "]"
+    return "[" + ", ".join(quoted(glob.escape(store.uri_of(ref.key))) for ref in refs) + "]"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 

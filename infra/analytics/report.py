@@ -14,9 +14,10 @@ import jinja2
 
 from infra.analytics import charts
 from infra.analytics.database import ask
-from infra.analytics.show import Span, spans, verdict, visible
+from infra.analytics.show import Span, spans, verdict
 from infra.storage import Store
 from infra.storage.damage import OnDamage, refuse
+from infra.terminal import harmless
 
 Row = dict[str, Any]
 
@@ -334,7 +335,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration, "visible": visible}
+    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration, "harmless": harmless}
     return environment.get_template("report.html.j2")
 
 

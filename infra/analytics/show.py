@@ -16,6 +16,7 @@ from rich.text import Text
 from infra.analytics.database import ask
 from infra.storage import Store
 from infra.storage.damage import OnDamage, refuse
+from infra.terminal import harmless
 from torl_core.errors import DataError
 
 
@@ -60,21 +61,13 @@ def _find(store: Store, trajectory_id: str, connection: duckdb.DuckDBPyConnectio
 
 
 def spans(row: Mapping[str, Any]) -> list[Span]:
-    """The text of a trajectory's row by author, in order, with control characters made visible."""
+    """The text of a trajectory's row by author, in order, with control characters as visible escapes."""
     response = row["response"]
     written = [
-        Span(s["author"], visible(response[s["text_start"] : s["text_start"] + s["text_length"]]), s["length"])
+        Span(s["author"], harmless(response[s["text_start"] : s["text_start"] + s["text_length"]]), s["length"])
         for s in row["segments"]
     ]
-    return [Span("prompt", visible(row["prompt_text"]), row["prompt_tokens"]), *written]
-
-
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-
-
-def visible(text: str) -> str:
-    """Control characters as their pictures, so that what a model wrote cannot drive a terminal."""
-    return text.translate(_VISIBLE)
+    return [Span("prompt", harmless(row["prompt_text"]), row["prompt_tokens"]), *written]
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -104,9 +97,9 @@ def _facts(row: Mapping[str, Any]) -> Table:
         "trajectory": row["trajectory_id"],
         "campaign": f"{row['campaign']}, step {row['step']}, policy {row['policy_version']}",
         "problem": " · ".join(filter(None, (row["problem_id"], row["source"], row["kind"]))),
-        "gold answer": visible(row["gold_answer"]),
+        "gold answer": row["gold_answer"],
         "answer": Text.assemble(
-            f"{visible(row['extracted_answer'] or 'none')}  ", (outcome, _VERDICTS.get(outcome, "bold"))
+            f"{harmless(row['extracted_answer'] or 'none')}  ", (outcome, _VERDICTS.get(outcome, "bold"))
         ),
         "reward": "none" if row["reward"] is None else f"{row['reward']:g}  ({terms})",
         "advantage": _advantage(row["advantage"]),
@@ -115,7 +108,7 @@ def _facts(row: Mapping[str, Any]) -> Table:
         "time": f"{row['total_s']:.2f} s: generating {row['generate_s']:.2f}, executing {row['execute_s']:.2f}",
     }
     for name, value in facts.items():
-        table.add_row(name, value if isinstance(value, Text) else Text(value))
+        table.add_row(name, value if isinstance(value, Text) else Text(harmless(value)))
     return table
 
 
@@ -141,8 +134,8 @@ def _calls(row: Mapping[str, Any]) -> Table:
     table = Table("call", "status", "ran", "waited", "exit", "stdout", "stderr", title_justify="left")
     for number, call in enumerate(row["tool_calls"], start=1):
         exit_code = "" if call["exit_code"] is None else str(call["exit_code"])
-        texts = [Text(visible(call[name].strip()), overflow="fold") for name in ("stdout", "stderr")]
-        status = Text(call["status"], style="green" if call["status"] == "ok" else "red")
+        texts = [Text(harmless(call[name].strip()), overflow="fold") for name in ("stdout", "stderr")]
+        status = Text(harmless(call["status"]), style="green" if call["status"] == "ok" else "red")
         table.add_row(
             str(number), status, f"{call['duration_s']:.3f} s", f"{call['queued_s']:.3f} s", exit_code, *texts
         )

@@ -153,11 +153,11 @@ def test_a_remote_store_is_read_in_place(small):
     [
         ("SELEC 1", "syntax error"),
         ("SELECT nosuch FROM steps", r"nosuch.*The views are calls, campaigns, .*, trajectories"),
-        ("SELECT 1; SELECT 2", "is not one SELECT"),
-        ("COPY (SELECT 1) TO 'x.csv'", "is not one SELECT"),
-        ("CREATE TABLE t (a INT)", "is not one SELECT"),
-        ("SET threads = 1", "is not one SELECT"),
-        ("", "is not one SELECT"),
+        ("SELECT 1; SELECT 2", "is not one statement that reads"),
+        ("COPY (SELECT 1) TO 'x.csv'", "is not one statement that reads"),
+        ("CREATE TABLE t (a INT)", "is not one statement that reads"),
+        ("SET threads = 1", "is not one statement that reads"),
+        ("", "is not one statement that reads"),
         ("SELECT 1/0::INT + 'x'::INT", "does not run"),
     ],
 )
