@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from infra.prefect_api import check_home, check_server, configured_url, prepare_environment
 from infra.storage import Store
 from torl_core.errors import TorlError
 from torl_core.sandbox import check_gvisor, check_isolation, check_service, check_worker
@@ -77,24 +76,17 @@ def _store(uri: str) -> Check:
 
 
 def _prefect() -> Check:
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        found = importlib.util.find_spec("prefect") is not None
-        detail = "no PREFECT_API_URL: each run starts a server of its own"
-        return Check("Prefect API", found, detail, "run make setup")
-    import httpx
-
-    def ask() -> str:
-        return f"{url} answers {httpx.get(f'{url}/health', timeout=10).raise_for_status().text}"
-
-    return _tried("Prefect API", ask, "start it with `prefect server start`, or unset PREFECT_API_URL")
-
-
-def _tried(name: str, attempt: Callable[[], str], remedy: str) -> Check:
+    """The server that a campaign would report to, by Prefect's own settings."""
+    prepare_environment()
     try:
-        return Check(name, True, attempt())
-    except Exception as error:  # whatever goes wrong is the finding
-        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+        url = configured_url()
+        if url is None:
+            check_home()
+            return Check("Prefect API", True, "no server is configured: each run starts one of its own")
+        check_server(url)
+    except TorlError as error:
+        return Check("Prefect API", False, error.what, error.remedy)
+    return Check("Prefect API", True, f"{url} answers")
 
 
 def _in_process(name: str, code: str, remedy: str) -> Check:

@@ -1,15 +1,22 @@
-"""The temporary Prefect server of a run of its own."""
+"""The Prefect server of a run: the configured one, or a temporary one of its own."""
 
+import http.server
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from flows.prefect_server import keep_loopback_direct
+from infra.prefect_api import keep_loopback_direct
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,11 +32,139 @@ sys.stdin.read()
 """
 
 
+ASKS_FOR_ONE = """
+import json, time
+from flows.prefect_server import start_prefect
+from infra.doctor import _prefect
+from torl_core.errors import TorlError
+check, began = _prefect(), time.monotonic()
+try:
+    start_prefect()
+    said = ""
+except TorlError as error:
+    said = str(error)
+print(json.dumps({"said": said, "took_s": time.monotonic() - began, "ok": check.ok, "doctor": check.detail}))
+"""
+
+
+def plain_environment() -> dict[str, str]:
+    """Without what this process was given for Prefect."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k.lower() != "no_proxy"}
+
+
+@contextmanager
+def web_site() -> Iterator[str]:
+    """Something that answers, and is no Prefect server."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def silence() -> Iterator[str]:
+    """Something that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+
+def ask(environment: dict[str, str], folder: Path) -> dict[str, object]:
+    environment = plain_environment() | {"PYTHONPATH": str(ROOT)} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS_FOR_ONE], cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "http://127.0.0.1:9/api cannot be used"),
+        ({"PREFECT_API_URL": "127.0.0.1:4200"}, "127.0.0.1:4200 cannot be used"),
+        ({"PREFECT_HOME": "/proc/none"}, "/proc/none cannot be written"),
+        ({"HOME": "/proc/none"}, "/proc/none/.prefect cannot be written"),
+        ({"PREFECT_CLIENT_MAX_RETRIES": "many"}, "Prefect cannot read its settings"),
+    ],
+)
+def test_what_cannot_work_is_one_error_within_seconds_and_doctor_says_the_same(
+    environment: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    answer = ask(environment, tmp_path)
+    assert said in str(answer["said"])
+    assert said in str(answer["doctor"])
+    assert answer["ok"] is False
+    assert float(str(answer["took_s"])) < 10
+
+
+@pytest.mark.parametrize("server", [web_site, silence])
+def test_what_is_no_prefect_server_is_refused(server: object, tmp_path: Path) -> None:
+    assert callable(server)
+    with server() as url:
+        answer = ask({"PREFECT_API_URL": url}, tmp_path)
+    assert f"{url} cannot be used" in str(answer["said"])
+    assert (answer["ok"], f"{url} cannot be used" in str(answer["doctor"])) == (False, True)
+    assert float(str(answer["took_s"])) < 10
+
+
+def test_the_server_of_the_active_profile_is_the_one_that_is_used(tmp_path: Path) -> None:
+    (tmp_path / ".prefect").mkdir()
+    profile = '[profiles.ours]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
+    (tmp_path / ".prefect" / "profiles.toml").write_text(f'active = "ours"\n{profile}')
+    answer = ask({"HOME": str(tmp_path)}, tmp_path)
+    assert "http://127.0.0.1:9/api cannot be used" in str(answer["said"])
+    assert "http://127.0.0.1:9/api cannot be used" in str(answer["doctor"])
+    demo = subprocess.run(
+        [Path(sys.executable).with_name("torl"), "demo", "--out", str(tmp_path / "demo")],
+        env=plain_environment() | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert demo.returncode == 1
+    assert "http://127.0.0.1:9/api cannot be used" in " ".join(demo.stderr.split())
+    assert "Traceback" not in demo.stderr
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_says_why_at_once(tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_bytes(b"rotten" * 1000)
+    began = time.monotonic()
+    answer = ask({"PREFECT_HOME": str(tmp_path)}, tmp_path)
+    assert "did not start" in str(answer["said"])
+    assert "file is not a database" in str(answer["said"])
+    assert time.monotonic() - began < 60
+
+
+TAKES_A_TAKEN_PORT = """
+import sys
+from prefect.server.api.server import SubprocessASGIServer
+from flows.prefect_server import start_prefect
+free, ports = SubprocessASGIServer.find_available_port, [int(sys.argv[1])]
+SubprocessASGIServer.find_available_port = lambda self: ports.pop() if ports else free(self)
+start_prefect()
+print(SubprocessASGIServer._instances[None].port != int(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_port_that_was_taken_meanwhile_is_left_for_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [sys.executable, "-c", TAKES_A_TAKEN_PORT, str(taken.getsockname()[1])], cwd=ROOT,
+            env=plain_environment() | {"PREFECT_HOME": str(tmp_path)},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr
+
+
 @pytest.mark.slow
 def test_it_answers_behind_a_proxy_and_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k.lower() != "no_proxy"}
+    environment = plain_environment()
     dead = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     parent = subprocess.Popen(
         [sys.executable, "-c", STARTS_ONE, str(tmp_path / "prefect")],
