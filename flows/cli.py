@@ -137,10 +137,10 @@ def report(
 ) -> None:
     """Write a self-contained HTML report over everything in a store."""
     from infra.analytics import report as write_report
-    from infra.storage import Store
+    from infra.storage import existing_store
 
     with naming_damage() as on_damage:
-        write_report(Store.open(store), out, on_damage)
+        write_report(existing_store(store), out, on_damage)
         print(out)
 
 
@@ -158,11 +158,11 @@ def sql(
     """Ask DuckDB about a store's trajectories."""
     from flows.tables import print_answer
     from infra.analytics import answer
-    from infra.storage import Store
+    from infra.storage import existing_store
 
     form = form or ("table" if sys.stdout.isatty() else "csv")
     with naming_damage() as on_damage:
-        print_answer(answer(Store.open(store), query, form, on_damage, allow_files=allow_files), form)
+        print_answer(answer(existing_store(store), query, form, on_damage, allow_files=allow_files), form)
 
 
 @app.command()
@@ -170,10 +170,10 @@ def show(store: StoreAddress, trajectory_id: Annotated[str, typer.Argument(metav
     """One trajectory in colour: what the model wrote, what the tool answered, what is trained."""
     from flows.tables import out
     from infra.analytics import show as render
-    from infra.storage import Store
+    from infra.storage import existing_store
 
     with naming_damage() as on_damage:
-        out().print(render(Store.open(store), trajectory_id, on_damage))
+        out().print(render(existing_store(store), trajectory_id, on_damage))
 
 
 @app.command()

@@ -30,10 +30,10 @@ def ls(
     json: Annotated[bool, typer.Option("--json", help="One object per line: campaigns, steps, evaluations.")] = False,
 ) -> None:
     """Campaigns with their steps, rows, bytes, policies and evaluations."""
-    from infra.storage import Store
+    from infra.storage import existing_store
     from infra.storage.listing import lines
 
-    opened = Store.open(store)
+    opened = existing_store(store)
     with naming_damage() as on_damage:
         if json:
             from json import dumps
@@ -43,18 +43,16 @@ def ls(
             return
         listed = list(lines(opened, on_damage))
         _print_listing(listed)
-        if not listed:
-            _say(f"{opened.uri} holds no campaign")
 
 
 @store_app.command()
 def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
     """Read back everything the manifests name. Exit code 1, and a line for each object, if something is damaged."""
-    from infra.storage import Store
+    from infra.storage import existing_store
     from infra.storage.verification import plan
     from infra.storage.verification import verify as read_back
 
-    opened = Store.open(store)
+    opened = existing_store(store)
     planned = plan(opened, campaign)
     damages = list(planned.damaged)
     with _bytes_bar("verify", planned.bytes) as on_bytes:
@@ -73,12 +71,12 @@ def cp(
     campaign: CampaignName = None,
 ) -> None:
     """Copy campaigns into another store, verified on the way. The same command again goes on where it stopped."""
-    from infra.storage import Store
+    from infra.storage import Store, existing_store
     from infra.storage.copying import copy, plan
 
-    opened = Store.open(target)
+    read, opened = existing_store(source), Store.open(target)
     opened.check_writable()
-    planned = plan(Store.open(source), opened, campaign)
+    planned = plan(read, opened, campaign)
     with _bytes_bar("cp", planned.bytes) as on_bytes:
         copied = copy(planned, opened, on_bytes)
     names = ", ".join(one.name for one in planned.campaigns)
@@ -94,11 +92,11 @@ def compact(
 ) -> None:
     """Merge the small files of each step's rows; readers see the same rows in the same order."""
     from infra.progress import bar
-    from infra.storage import Store
+    from infra.storage import existing_store
     from infra.storage.compaction import compact as merge
     from infra.storage.verification import choose
 
-    (chosen,) = choose(Store.open(store), campaign)
+    (chosen,) = choose(existing_store(store), campaign)
     with chosen.hold("torl store compact"), bar("compact", chosen.last_step()) as progress:
         done = []
         for one in merge(chosen):
@@ -117,10 +115,10 @@ def gc(
     ] = 1.0,
 ) -> None:
     """List what crashes left behind, or remove it. Campaigns held by a living run and unknown files are left alone."""
-    from infra.storage import Store
+    from infra.storage import existing_store
     from infra.storage.garbage import Garbage, collect, find
 
-    opened, age = Store.open(store), timedelta(hours=older_than)
+    opened, age = existing_store(store), timedelta(hours=older_than)
 
     def show(one: Garbage) -> None:
         said = f"{'removed' if delete else 'garbage'} {one.key} ({_size(one.bytes)}; {one.why})"

@@ -29,7 +29,7 @@ from infra.storage.digests import combine_digests, digest_bytes, digest_file
 from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError, StoreError, UnreadableError
+from torl_core.errors import ConfigError, DataError, StoreError, UnreadableError
 from torl_core.types import Policy
 
 
@@ -483,6 +483,18 @@ def _read_each(keys: Iterable[str], read: Callable[[str], T], on_error: OnError)
 
 def _step_of(key: str) -> int:
     return int(key.split("/")[-2])
+
+
+def existing_store(uri: str) -> Store:
+    """The store at `uri`, to be read. Raises DataError where no campaign has begun, as at a mistyped address."""
+    store = Store.open(uri)
+    if not store.exists("campaigns"):
+        raise DataError(
+            f"there is no store at {store.uri}",
+            "A store holds `campaigns/` as soon as its first campaign has begun",
+            "Correct the address; it is what the campaign's config names as `store`",
+        )
+    return store
 
 
 def campaigns(store: Store) -> list[CampaignStore]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from infra.storage import CampaignStore, Store
 from tests.infra.analytics.stored_kit import ANSWER, commit, config, response
+from torl_core.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +64,33 @@ def test_errors_show_a_models_text_harmlessly(store):
     assert (failed.returncode, failed.stdout) == (2, "")
     assert r"\x1b]0;gotcha\x07 [red]x[/red]" in failed.stderr
     assert "\x1b" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["sql", "{}", "FROM steps"], ["report", "{}"], ["show", "{}", "tool-1"], ["store", "ls", "{}"],
+        ["store", "ls", "{}", "--json"], ["store", "verify", "{}"], ["store", "gc", "{}"],
+        ["store", "compact", "{}", "--campaign", "tool"], ["store", "cp", "{}", "copy"],
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("store")
+def test_a_mistyped_store_is_bad_input(tmp_path, asked, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("stroe", ".", "memory://stroe"):
+        with pytest.raises(DataError, match=r"there is no store at .*Correct the address"):
+            torl(*(part.format(address) for part in asked))
+    assert [place.name for place in tmp_path.iterdir()] == ["store"]
+    assert DataError.exit_code == 2
+
+
+def test_a_store_whose_first_campaign_has_just_begun(tmp_path):
+    store = Store.open(tmp_path / "new")
+    CampaignStore(store, "tool").save_config(config("tool"))
+    assert torl("sql", store.uri, "SELECT campaign FROM campaigns").stdout == '"campaign"\n"tool"\n'
+    listed = torl("store", "ls", store.uri)
+    assert (listed.exit_code, listed.stdout.split(":")[0]) == (0, "tool")
+    assert torl("report", store.uri, "--out", tmp_path / "report.html").exit_code == 0
 
 
 def test_other_files_are_read_with_an_option_alone(store, tmp_path):
