@@ -257,6 +257,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Warm interpreters; about one per core.")] = 2,
     slots_per_worker: Annotated[int, typer.Option(min=1)] = 4,
     memory_mib: Annotated[int, typer.Option(min=64, help="What one snippet may use.")] = 512,
+    package: Annotated[
+        list[str] | None, typer.Option(help="A further installed package that snippets may import. Repeatable.")
+    ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Calls that may wait; one more gets 429.")] = 1024,
     drain_s: Annotated[int, typer.Option(min=1, help="After SIGTERM, time for the calls in flight.")] = 60,
     gvisor: Annotated[bool, typer.Option("--gvisor", help="In gVisor's kernel instead of this machine's.")] = False,
@@ -273,6 +276,7 @@ def serve(
         workers=workers,
         slots_per_worker=slots_per_worker,
         memory_mib=memory_mib,
+        packages=tuple(package or ()),
     )
     token = os.environ.get("TORL_SANDBOX_TOKEN", "")
     asyncio.run(run(config, host=host, port=port, token=token, max_waiting=max_waiting, drain_s=drain_s))

@@ -131,7 +131,7 @@ class SandboxConfig(Config):
     slower. remote: `urls`."""
     urls: tuple[str, ...] = ()
     """Services of the remote backend, `torl sandbox serve` or SandboxFusion; their bearer token is in
-    TORL_SANDBOX_TOKEN. Memory, processes, /tmp and output are then limited by their configuration."""
+    TORL_SANDBOX_TOKEN. Packages and the limits of memory, processes, /tmp and output are then theirs."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Warm interpreters. About one per core that generation and training leave free."""
     slots_per_worker: Annotated[int, Field(ge=1, le=256)] = 4
@@ -144,6 +144,9 @@ class SandboxConfig(Config):
     """Processes and threads one snippet may have."""
     tmp_mib: Annotated[int, Field(ge=1, le=1 << 16)] = 64
     """Size of the snippet's own /tmp, the only place it can write."""
+    packages: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Further packages of torl's environment that snippets may import, by the names that pip knows them by. numpy,
+    scipy, sympy, mpmath, pandas and networkx are always there."""
     max_output_bytes: Annotated[int, Field(ge=1, le=1 << 26)] = 65536
     """What is kept of stdout and of stderr, each. Longer output loses its middle; a note there says how much."""
     output_limit_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 24
@@ -161,6 +164,8 @@ class SandboxConfig(Config):
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
                 raise ValueError(f"urls has {url!r}: give http://host:port or https://host:port")
+        if self.urls and self.packages:
+            raise ValueError(f"packages is {self.packages} with backend remote: give it to the services instead")
         if self.backend != "local" and self.dangerously_run_model_code_without_isolation:
             raise ValueError(f"backend {self.backend} isolates: leave out the flag that turns isolation off")
         return self

@@ -24,16 +24,16 @@ TRY_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
-def launch(fd: int) -> Iterator[jail.Launch]:
-    """A warm interpreter in gVisor whose channel is `fd`. It starts when the context ends, so that its process can be
-    put into a control group before it has children.
+def launch(fd: int, further: tuple[str, ...]) -> Iterator[jail.Launch]:
+    """A warm interpreter in gVisor whose channel is `fd`, with `further` packages (packages.py). It starts when the
+    context ends, so that its process can be put into a control group before it has children.
 
     The channel becomes standard input, as gVisor hands in no other descriptor.
     """
     with _memory_file(_bundle(jail.python_inside(STDIN, "gvisor"))) as bundle:
         waiting, gate = os.pipe()
         try:  # bubblewrap first reads more arguments from the pipe, of which there are none
-            words = [jail.bubblewrap(), "--args", str(waiting), *_inside(bundle)]
+            words = [jail.bubblewrap(), "--args", str(waiting), *_inside(bundle, further)]
             yield jail.Launch(words, {}, (waiting, bundle), stdin=fd)
         finally:
             os.close(waiting)
@@ -67,11 +67,11 @@ def program() -> str | None:
     return shutil.which("runsc")
 
 
-def _inside(bundle: int) -> list[str]:
+def _inside(bundle: int, further: tuple[str, ...] = ()) -> list[str]:
     """bubblewrap's words, and the command in it."""
     identity = [] if os.geteuid() == 0 else ["--unshare-user", "--uid", "0", "--gid", "0"]
     return [
-        *(*jail.NAMESPACES, *identity, "--cap-add", "ALL", *jail.LIFE, *jail.root()),
+        *(*jail.NAMESPACES, *identity, "--cap-add", "ALL", *jail.LIFE, *jail.root(further)),
         *("--tmpfs", "/run", "--dir", FOLDER, "--file", str(bundle), f"{FOLDER}/config.json"),
         *("--ro-bind", program() or "/usr/bin/runsc", f"{FOLDER}/runsc"),
         *("--remount-ro", "/", "--chdir", FOLDER, "--", *_runsc("run", "-bundle", FOLDER, "worker")),

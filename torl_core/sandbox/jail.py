@@ -6,7 +6,6 @@ and an empty /tmp; all of it read-only except /tmp. No /home, /etc, /proc of the
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torl_core.sandbox.inside.limits import Jail
+from torl_core.sandbox.packages import packages
 
-PACKAGES = ("numpy", "numpy.libs", "sympy", "mpmath", "gmpy2", "gmpy2.libs", "scipy", "scipy.libs", "networkx")
-"""Importable inside, where installed; numpy and sympy (with mpmath) are required."""
 SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/usr/lib/locale")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -54,11 +52,11 @@ class Launch:
     stdin: int = subprocess.DEVNULL
 
 
-def launch(fd: int) -> Launch:
-    """In bubblewrap, with the descriptor `fd` as its channel."""
+def launch(fd: int, further: tuple[str, ...]) -> Launch:
+    """In bubblewrap, with the descriptor `fd` as its channel and `further` packages (packages.py)."""
     variables = [word for name, value in environment_inside().items() for word in ("--setenv", name, value)]
     close = ["--remount-ro", "/", "--chdir", "/"]
-    words = [bubblewrap(), *NAMESPACES, *_identity(), *LIFE, *root(), *close, *variables]
+    words = [bubblewrap(), *NAMESPACES, *_identity(), *LIFE, *root(further), *close, *variables]
     return Launch([*words, "--", *python_inside(fd, "bubblewrap")], {}, (fd,))
 
 
@@ -97,7 +95,7 @@ def _identity() -> list[str]:
     return ["--unshare-user", "--uid", UNPRIVILEGED_ID, "--gid", UNPRIVILEGED_ID]
 
 
-def root() -> list[str]:
+def root(further: tuple[str, ...] = ()) -> list[str]:
     """bubblewrap's words for everything of the host that is seen inside."""
     words = ["--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", "--symlink", "/tmp", "/dev/shm"]
     for device in DEVICES:
@@ -107,7 +105,7 @@ def root() -> list[str]:
         *_libraries(),
         *(word for path in map(Path, SYSTEM_FILES) if path.exists() for word in _bind(path, path)),
         *_python(),
-        *_packages(),
+        *_packages(further),
         *_bind(PROGRAM_FOLDER / PROGRAM, Path("/torl") / PROGRAM),
     ]
 
@@ -156,22 +154,5 @@ def _shared() -> Path | None:
     return library if library.exists() else None
 
 
-def _packages() -> list[str]:
-    words = []
-    site = _folder_of("numpy")
-    for name in PACKAGES:
-        source = site / name if name.endswith(".libs") else (_folder_of(name) / name if _installed(name) else None)
-        if source is not None and source.is_dir():
-            words += _bind(source, Path("/site") / name)
-    return words
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def _folder_of(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{package} is not installed", name=package)
-    return Path(spec.origin).parents[1]
+def _packages(further: tuple[str, ...]) -> list[str]:
+    return [word for path in packages(further).files for word in _bind(path, Path("/site") / path.name)]

@@ -14,6 +14,7 @@ from torl_core.sandbox import gvisor, seccomp
 from torl_core.sandbox.cgroups import Caps, Groups
 from torl_core.sandbox.inside.limits import Jail, Limits
 from torl_core.sandbox.isolation import Check, check_gvisor, check_isolation
+from torl_core.sandbox.packages import packages
 from torl_core.sandbox.pool import MAX_REPORT_BYTES, Pool
 from torl_core.sandbox.service.client import open_remote
 from torl_core.sandbox.worker import WorkerError
@@ -36,7 +37,8 @@ async def open_sandbox(config: SandboxConfig) -> Sandbox:
 
 
 async def open_pool(config: SandboxConfig) -> Pool:
-    """A pool of warm interpreters on this machine. Raises as `open_sandbox`."""
+    """A pool of warm interpreters on this machine. Raises as `open_sandbox`, and ConfigError for packages that are not
+    installed."""
     jail = _jail(config)
     _refuse_without_isolation(jail)
     pool = Pool(config, _limits(config, jail), _groups(config, jail))
@@ -131,4 +133,6 @@ def _limits(config: SandboxConfig, jail: Jail) -> Limits:
         tmp_bytes=config.tmp_mib * MIB,
         max_report_bytes=min(MAX_REPORT_BYTES, config.max_output_bytes // 2),
         seccomp=seccomp.filter_program().hex() if jail != "none" else "",
+        packages=config.packages,
+        importable=packages(config.packages).names,
     )

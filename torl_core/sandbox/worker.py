@@ -108,7 +108,7 @@ class Worker:
         log = os.memfd_create("worker-log", os.MFD_CLOEXEC)
         fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
         try:
-            with theirs, _launch(theirs.fileno(), limits.jail) as launch:
+            with theirs, _launch(theirs.fileno(), limits) as launch:
                 worker = Worker(_spawn(launch, log), ours, log, limits.jail, groups)
                 await worker._enter_group()
         except OSError as error:
@@ -198,13 +198,13 @@ class Worker:
 
 
 @contextlib.contextmanager
-def _launch(fd: int, jail_: Jail) -> Iterator[jail.Launch]:
+def _launch(fd: int, limits: Limits) -> Iterator[jail.Launch]:
     """How to start a warm interpreter whose channel is `fd`; what it needs of this process is closed afterwards."""
-    if jail_ == "gvisor":
-        with gvisor.launch(fd) as launch:
+    if limits.jail == "gvisor":
+        with gvisor.launch(fd, limits.packages) as launch:
             yield launch
     else:
-        yield jail.launch(fd) if jail_ == "bubblewrap" else jail.launch_unjailed(fd)
+        yield jail.launch(fd, limits.packages) if limits.jailed else jail.launch_unjailed(fd)
 
 
 def _spawn(launch: jail.Launch, log: int) -> subprocess.Popen[bytes]:

@@ -35,6 +35,10 @@ class Limits:
     max_report_bytes: int
     seccomp: str
     """The filter program in hex; empty for none."""
+    packages: tuple[str, ...] = ()
+    """Distributions that snippets may import beside those that are always there."""
+    importable: tuple[str, ...] = ()
+    """What all of them are called in an `import` statement."""
 
     @property
     def jailed(self) -> bool:

@@ -47,6 +47,7 @@ class Interpreter:
 
     def __init__(self, limits: Limits, filter_: kernel.Filter | None) -> None:
         self._limits, self._filter = limits, filter_
+        self._hint = "what can be imported here is the standard library, " + ", ".join(limits.importable)
         for fd in (STDOUT, STDERR):  # like those to come, so that what a stream remembers of its file stays true
             os.dup2(os.memfd_create("placeholder"), fd)
         sys.stdout = sys.__stdout__ = _text(STDOUT, "<stdout>", "strict")  # type: ignore[misc]
@@ -113,9 +114,17 @@ class Interpreter:
         except SystemExit as stop:
             return _exit_status(stop)
         except BaseException as error:
+            if isinstance(error, ModuleNotFoundError):
+                self._name_what_is_there(error)
             _report(error, self._limits.max_report_bytes)
             return 1
         return 0
+
+    def _name_what_is_there(self, error: ModuleNotFoundError) -> None:
+        """In the last line of the traceback, where whoever wrote the code sees it."""
+        package = str(error.name).partition(".")[0]
+        if package not in self._limits.importable and package not in sys.stdlib_module_names:
+            error.msg = f"{error.msg} ({self._hint})"
 
     def _finish(self, status: int) -> int:
         """What the interpreter does at its end: threads joined, atexit functions run, output flushed.
