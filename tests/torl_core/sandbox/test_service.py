@@ -7,6 +7,9 @@ import base64
 import contextlib
 import json
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +22,7 @@ from tests.torl_core.sandbox.conftest import service
 from torl_core.config import SandboxConfig
 from torl_core.errors import ConfigError, SandboxUnavailable
 from torl_core.sandbox import check_service, open_sandbox
-from torl_core.sandbox.service.app import serve
+from torl_core.sandbox.service.app import _listening, serve
 
 
 def post(url, **body):
@@ -204,6 +207,29 @@ def test_no_call_is_lost_when_one_of_two_services_is_ended(service_url):
 def test_beyond_loopback_a_token_is_required():
     with pytest.raises(ConfigError, match="TORL_SANDBOX_TOKEN"):
         asyncio.run(serve(SandboxConfig(), host="0.0.0.0", port=0, token="", max_waiting=1, drain_s=1))
+
+
+def test_a_port_in_use_is_refused_at_once_with_our_own_words_and_exit_code_2():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [sys.executable, "-m", "flows.cli", "sandbox", "serve", "--port", str(port)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = " ".join(done.stderr.split())
+    assert f"cannot listen on port {port} of 127.0.0.1: Address already in use. It" in said
+    assert "Choose another --port" in said
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_address_that_can_be_listened_on(host):
+    with _listening(host, 0) as sock:
+        assert sock.getsockname()[1] > 0
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
+def test_an_address_that_is_not_of_this_machine_is_refused(host):
+    with pytest.raises(ConfigError, match=f"port 0 of {host}"):
+        _listening(host, 0)
 
 
 class _Failing(BaseHTTPRequestHandler):

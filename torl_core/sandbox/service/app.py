@@ -158,7 +158,8 @@ class _Server(uvicorn.Server):
 async def serve(config: SandboxConfig, *, host: str, port: int, token: str, max_waiting: int, drain_s: int) -> None:
     """Serve until SIGTERM or SIGINT, then let the calls in flight end, at most `drain_s` seconds.
 
-    Raises ConfigError for an address beyond loopback without a token, and what `open_sandbox` raises.
+    Raises ConfigError for an address beyond loopback without a token or one where it cannot listen, and what
+    `open_sandbox` raises.
     """
     if not token and not _is_loopback(host):
         raise ConfigError(
@@ -166,18 +167,35 @@ async def serve(config: SandboxConfig, *, host: str, port: int, token: str, max_
             "Beyond loopback it needs a token",
             "set TORL_SANDBOX_TOKEN",
         )
+    with _listening(host, port) as sock:
+        await _serve(config, sock, token, max_waiting, drain_s)
+
+
+async def _serve(config: SandboxConfig, sock: socket.socket, token: str, max_waiting: int, drain_s: int) -> None:
     sandbox = await open_sandbox(config.model_copy(update={"max_output_bytes": config.output_limit_bytes}))
     try:
         capacity = config.workers * config.slots_per_worker + max_waiting
         app = Service(sandbox, capacity, config.memory_mib, config.max_output_bytes, token).app()
-        options = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=drain_s
-        )
+        options = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=drain_s)
         with contextlib.suppress(ValueError):  # uvicorn raises its signal again when it is done: by then all is closed
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        await _Server(options).serve()
+        await _Server(options).serve([sock])
     finally:
         await sandbox.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Taken before the sandbox starts, so that a port in use is refused at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address
+        raise ConfigError(
+            f"The service cannot listen on port {port} of {host}: {reason}",
+            "It needs an address of this machine and a port that is free and that this user may take",
+            "choose another --port (0 takes a free one) or --host, or end the program that listens there",
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:
