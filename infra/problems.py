@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from infra.storage import Ref, Store, get_table, put_table
 from torl_core.config import ProblemSource
 from torl_core.errors import DataError
+from torl_core.locations import local_path
 from torl_core.toy.problems import toy_problems
 from torl_core.types import Problem
 
@@ -162,6 +163,8 @@ def _rows(source: ProblemSource) -> Iterator[tuple[int, Any]]:
 
 def _read(location: str) -> bytes:
     try:
+        if (path := local_path(location)) is not None:
+            return Path(path).read_bytes()
         with fsspec.open(location, "rb") as file:
             data: bytes = file.read()
             return data
@@ -203,8 +206,7 @@ def _hugging_face(name: str, split: str) -> Iterator[Any]:
             "Install it with: pip install 'torl[hub]'",
         ) from error
     path, _, config = name.partition(":")
-    local = PurePosixPath(path)
-    saved = any(fsspec.filesystem("file").exists(str(local / mark)) for mark in ("state.json", "dataset_dict.json"))
+    saved = any((Path(path) / mark).exists() for mark in ("state.json", "dataset_dict.json"))
     try:
         if saved:
             rows: Any = datasets.load_from_disk(path)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from torl_core.locations import store_address
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -31,6 +34,19 @@ def _not_blank(location: str) -> str:
 
 Location = Annotated[str, AfterValidator(_not_blank)]
 """A folder, a file or a URL."""
+StoreAddress = Annotated[Location, AfterValidator(store_address)]
+
+
+def _one_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w .+-]{0,62}", name) or name != name.strip():
+        raise ValueError(
+            f"a benchmark's name is part of file names in the store, and {name!r} cannot be: begin with a letter or "
+            "digit and use at most 63 letters, digits, blanks, dots, plus signs and hyphens"
+        )
+    return name
+
+
+BenchmarkName = Annotated[str, AfterValidator(_one_name)]
 
 
 class Config(BaseModel):
@@ -239,7 +255,7 @@ class BenchmarkConfig(Config):
 
 
 class EvaluationConfig(Config):
-    benchmarks: dict[str, BenchmarkConfig] = {}
+    benchmarks: dict[BenchmarkName, BenchmarkConfig] = {}
     """By name. Empty: no evaluation."""
     every: Count = 0
     """Evaluate after every so many steps; 0 only before the first and after the last."""
@@ -284,7 +300,7 @@ class TrackingConfig(Config):
 class ForkConfig(Config):
     """A finished step of another campaign whose policy and optimizer state this campaign starts from."""
 
-    store: Location
+    store: StoreAddress
     """Folder or URL of the store that holds it."""
     step: PositiveInt
     campaign: str | None = None
@@ -300,7 +316,7 @@ class CampaignConfig(Config):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
     """Names the campaign in the store and the views. The same name resumes."""
-    store: Location
+    store: StoreAddress
     """Folder or URL (s3://bucket/prefix) that holds everything the campaign makes."""
     seed: Seed = 0
     steps: PositiveInt

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.storage.digests import digest_folder, files_of
 from infra.storage.local import TEMPORARY
+from torl_core.modes import share
 
 LIMIT_GIB = 100
 """Of folders kept; $TORL_CACHE_GIB overrides it."""
@@ -62,6 +63,7 @@ class FolderCache:
         self.root.mkdir(parents=True, exist_ok=True)
         place = self.root / digest
         if not place.is_dir():
+            share(folder)
             shutil.move(folder, place)
         os.utime(place)
         with suppress(FileNotFoundError):  # another process evicts too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+
+from torl_core.locations import local_path
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
@@ -29,12 +31,17 @@ PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 8
 """Of all files under way together: 128 MiB in memory, whatever their size."""
 
+DELETED_AT_ONCE = 1000
+"""S3's own limit of one request."""
+
 HASHES_AT_ONCE = 4
 HASHED_BYTES = 1 << 20
 
 
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """(file system, root) of an address."""
+    """(file system, root) of an address, the path of a local one taken literally."""
+    if (path := local_path(uri)) is not None:
+        return fsspec.filesystem("file", **options(uri)), path
     fs, root = fsspec.core.url_to_fs(uri, **options(uri))
     if is_s3(fs):
         fs.retries = CALL_ATTEMPTS
@@ -109,20 +116,47 @@ def refuses_second_put(fs: fsspec.AbstractFileSystem, path: str) -> bool:
         return False  # it does not know the header
     finally:
         if fs.exists(path):
-            fs.rm(path)
+            remove(fs, [path])
 
 
-def list_objects(fs: fsspec.AbstractFileSystem, path: str, limit: int | None = None) -> dict[str, int]:
-    """{path: bytes} of the objects that begin with `path`, at most `limit`. A bucket that is gone is an error."""
+def list_objects(fs: fsspec.AbstractFileSystem, path: str, limit: int | None = None) -> dict[str, dict[str, Any]]:
+    """{path: {size, LastModified}} of the objects that begin with `path`, at most `limit`.
+
+    A bucket that is gone is an error.
+    """
     bucket, prefix, _ = fs.split_path(path)
-    found: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
     more: dict[str, Any] = {"MaxKeys": limit} if limit else {}
     while True:
         page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        found |= {f"{bucket}/{entry['Key']}": entry["Size"] for entry in page.get("Contents", ())}
+        for entry in page.get("Contents", ()):
+            found[f"{bucket}/{entry['Key']}"] = {"size": entry["Size"], "LastModified": entry["LastModified"]}
         if limit or not page.get("IsTruncated"):
             return found
         more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+# Of fsspec's own calls, `rm`, `mv` and `copy` take `[`, `*` and `?` in a path for a pattern; those below take none.
+
+
+def remove(fs: fsspec.AbstractFileSystem, paths: Sequence[str]) -> None:
+    """Delete exactly these objects. What is not there is already deleted."""
+    if not is_s3(fs):
+        for path in paths:
+            fs.rm_file(path)
+        return
+    for start in range(0, len(paths), DELETED_AT_ONCE):
+        places = [fs.split_path(path) for path in paths[start : start + DELETED_AT_ONCE]]
+        objects = {"Objects": [{"Key": name} for _, name, _ in places], "Quiet": True}
+        answer = fs.call_s3("delete_objects", Bucket=places[0][0], Delete=objects)
+        for error in answer.get("Errors", ()):
+            raise PermissionError(f"{error.get('Key')}: {error.get('Code')}, {error.get('Message')}")
+
+
+def move(fs: fsspec.AbstractFileSystem, source: str, target: str) -> None:
+    """Exactly this object, within one store."""
+    fs.cp_file(source, target)
+    remove(fs, [source])
 
 
 def upload(fs: fsspec.AbstractFileSystem, files: Mapping[str, Path]) -> None:

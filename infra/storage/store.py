@@ -38,14 +38,18 @@ from infra.storage.remote import (
     is_s3,
     list_objects,
     may_pass,
+    move,
     put_if_absent,
     refuses_second_put,
+    remove,
     rule_and_remedy,
     unfinished_uploads,
     upload,
     upload_chunks,
 )
-from torl_core.errors import DamagedError, StoreError, TorlError, UnreadableError
+from torl_core.errors import ConfigError, DamagedError, StoreError, TorlError, UnreadableError
+from torl_core.locations import address_fault
+from torl_core.modes import share
 
 
 def is_outside(location: str) -> bool:
@@ -71,7 +75,12 @@ class Store:
 
     @classmethod
     def open(cls, uri: str | Path, cache: Path | None = None) -> Store:
-        """Open a folder path or URL. Touches nothing yet: call `check_writable` before anything expensive."""
+        """Open a folder path or URL. Touches nothing yet: call `check_writable` before anything expensive.
+
+        Raises ConfigError where no store can lie, StoreError where nothing serves the address.
+        """
+        if fault := address_fault(str(uri)):
+            raise ConfigError(*fault)
         try:
             fs, root = file_system(str(uri))
         except (ValueError, ImportError) as error:
@@ -209,34 +218,33 @@ class Store:
 
     def exists(self, key: str) -> bool:
         with self._boundary("look up", key):
+            path = self.path(key)
             if self.is_s3:  # its own `exists` takes a bucket that is gone for an object that never was
-                path = self.path(key)
-                found = list_objects(self.fs, path, limit=1)
-                return path in found or bool(list_objects(self.fs, f"{path}/", limit=1))
-            return bool(self.fs.exists(self.path(key)))
+                return path in list_objects(self.fs, path, limit=1) or bool(list_objects(self.fs, f"{path}/", limit=1))
+            return os.path.exists(path) if self.is_local else bool(self._found(key))
 
     def list(self, prefix: str) -> list[str]:
         """Keys of every object below the folder `prefix`, sorted. A folder that does not exist is empty."""
         with self._boundary("list", prefix):
-            if self.is_s3:
-                found = list(list_objects(self.fs, f"{self.path(prefix)}/"))
-            else:
-                try:
-                    found = self.fs.find(self.path(prefix))
-                except FileNotFoundError:
-                    return []
-            keys = (path[len(self.root) :].lstrip("/") for path in found)
+            keys = (path[len(self.root) :].lstrip("/") for path in self._found(prefix))
             return sorted(key for key in keys if not _is_temporary(key))
 
     def entries(self, prefix: str = "", *, temporary: bool = False) -> Sequence[Entry]:
         """As `list`, with sizes and times; `temporary`: only what `list` hides, folders of that kind included."""
         with self._boundary("list", prefix):
-            try:
-                found = self.fs.find(self.path(prefix), withdirs=temporary, detail=True)
-            except FileNotFoundError:
-                return []
+            found = self._found(prefix, withdirs=temporary)
             entries = [_entry(path[len(self.root) :].lstrip("/"), info) for path, info in found.items()]
             return sorted((e for e in entries if _is_temporary(e.key) == temporary), key=lambda e: e.key)
+
+    def _found(self, prefix: str, *, withdirs: bool = False) -> dict[str, dict[str, Any]]:
+        """{path: what the file system says of it} of every object below the folder `prefix`. S3 has no folders."""
+        if self.is_s3:
+            return list_objects(self.fs, f"{self.path(prefix)}/")
+        try:
+            found: dict[str, dict[str, Any]] = self.fs.find(self.path(prefix), withdirs=withdirs, detail=True)
+        except FileNotFoundError:
+            return {}
+        return found
 
     def chunks(self, key: str, size: int = 8 << 20) -> Iterator[bytes]:
         """An object's bytes in pieces of at most `size`, so that its length does not matter to the memory."""
@@ -273,8 +281,12 @@ class Store:
         """Remove an object or a folder with everything in it. What is not there is already deleted."""
         with self._boundary("delete", key):
             path = self.path(key)
-            if self.exists(key):
-                self.fs.rm(path, recursive=True)
+            if self.is_local:
+                if self.exists(key):
+                    self.fs.rm(path, recursive=True)
+                return
+            there = [path] if key and (self.is_s3 or self.fs.isfile(path)) else []
+            remove(self.fs, [*there, *(one for one in self._found(key) if one != path)])
 
     # --- S3's unfinished multipart uploads, which no listing shows and which are paid for
 
@@ -401,7 +413,9 @@ class Store:
                 target = self.path(f"{aside}{source[len(key) :]}")
                 if self.is_local:
                     Path(target).parent.mkdir(parents=True, exist_ok=True)
-                self.fs.mv(self.path(source), target)
+                    shutil.move(self.path(source), target)
+                else:
+                    move(self.fs, self.path(source), target)
             self.delete(key)
             return aside
 
@@ -416,6 +430,7 @@ class Store:
                 shutil.move(local, temporary)
             else:
                 shutil.copytree(local, temporary)
+            share(temporary)
             if target.exists():
                 shutil.rmtree(target)
             temporary.replace(target)
@@ -455,8 +470,8 @@ class Store:
         for file in files.values():
             file.parent.mkdir(parents=True, exist_ok=True)
         if self.is_s3:
-            sizes = list_objects(self.fs, f"{self.path(key)}/")
-            digests = download(self.fs, {path: sizes[path] for path in files}, files)
+            found = self._found(key)
+            digests = download(self.fs, {path: found[path]["size"] for path in files}, files)
             return combine_digests({files[path].relative_to(folder).as_posix(): digests[path] for path in files})
         self.fs.get(list(files), [str(file) for file in files.values()])
         return digest_folder(folder)

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging
 
+from torl_core.modes import share
 from torl_core.packing import pack
 from torl_core.toy.corpus import Document, document
 from torl_core.toy.tokenizer import build_tokenizer
@@ -70,7 +71,7 @@ def build_base(folder: Path, seed: int, progress: Progress | None = None, steps:
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        unfinished.chmod(0o755)
+        share(unfinished)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -214,3 +214,28 @@ def test_readers_never_see_half_a_write(tmp_path):
         assert len(data) == 300_000
         assert len(set(data)) == 1
         assert Store.open(tmp_path).list("") == ["x"]
+
+
+@pytest.mark.parametrize(("umask", "folders", "files"), [(0o022, 0o755, 0o644), (0o027, 0o750, 0o640)])
+@pytest.mark.parametrize("way", ["moved", "copied", "fetched"])
+def test_what_is_stored_has_the_modes_of_the_umask(tmp_path, umask, folders, files, way):
+    """`tempfile` and safetensors make folders of mode 0700 and files of mode 0600, whatever the umask."""
+    source = make_folder(tmp_path / "m", MODEL)
+    for path in (source, *source.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    before = os.umask(umask)
+    try:
+        store = Store.open(
+            f"memory://{uuid.uuid4().hex}" if way == "fetched" else tmp_path / "s", cache=tmp_path / "cache"
+        )
+        digest = store.put_folder(source, "p", move=way == "moved")
+        store.write("small.json", b"{}")
+        place = store.fetch_folder("p", digest)
+    finally:
+        os.umask(before)
+    found = [place, *place.rglob("*"), *([tmp_path / "s" / "small.json"] if store.is_local else [])]
+    assert len(found) in (5, 6)
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {folders}
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {files}
+    if way == "copied":
+        assert (source / "config.json").stat().st_mode & 0o777 == 0o600, "the source is its owner's"

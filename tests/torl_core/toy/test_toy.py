@@ -133,6 +133,12 @@ def test_a_base_is_a_hugging_face_folder_that_appears_whole(tmp_path: Path) -> N
     assert AutoTokenizer.from_pretrained(tmp_path / "base").eos_token_id in CODEC.end_token_ids
     assert not model.config.tie_word_embeddings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+    made = (tmp_path / "made", tmp_path / "made" / "file")
+    made[0].mkdir()
+    made[1].touch()
+    folder, file = (path.stat().st_mode for path in made)
+    assert (tmp_path / "base").stat().st_mode == folder, "as the umask says"
+    assert {path.stat().st_mode for path in (tmp_path / "base").iterdir()} == {file}
     before = (tmp_path / "base" / "model.safetensors").read_bytes()
     build_base(tmp_path / "base", seed=2, steps=5)
     assert (tmp_path / "base" / "model.safetensors").read_bytes() == before, "an existing one is left as it is"
