@@ -1,18 +1,23 @@
-"""Line and area charts as inline SVG. Colours are CSS variables of the page, so charts follow light, dark and print."""
+"""Line and area charts as inline SVG. Colours are CSS variables of the page, so charts follow light, dark and print.
+
+matplotlib is imported where a chart is drawn: it takes longer than everything else that a query imports.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SERIES = 8
 """Colours there are; further series begin again."""
@@ -56,8 +61,7 @@ class Line:
 
 def lines(title: str, series: Sequence[Line], *, percent: bool = False, smooth: int = 1, markers: bool = False) -> str:
     """SVG of one or more lines. `smooth`: the bold line is a centred mean over so many steps, the faint one is raw."""
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title}):
-        figure, axes = _axes()
+    with _drawn(title) as (figure, axes):
         for line in series:
             colour, dashes = f"#0a0c{line.series % SERIES:02x}", _DASHES[line.series % len(_DASHES)]
             raw = np.array([np.nan if value is None else value for value in line.values], dtype=float)
@@ -69,14 +73,13 @@ def lines(title: str, series: Sequence[Line], *, percent: bool = False, smooth: 
         if percent:
             largest = max((value for line in series for value in line.values if value is not None), default=1.0)
             axes.set_ylim(*((-0.02, 1.02) if largest > 0.4 else (-0.002, max(0.1, 1.2 * largest))))
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         return _svg(figure, title)
 
 
 def stacked(title: str, steps: Sequence[int], parts: Mapping[str, Sequence[float]], top: float) -> str:
     """SVG of bars stacked in the order of `parts`, colours in that order; `top` is the axis' end, in seconds."""
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title}):
-        figure, axes = _axes()
+    with _drawn(title) as (figure, axes):
         bottom, edges = np.zeros(len(steps)), np.append(np.asarray(steps) - 0.5, steps[-1] + 0.5)
         for i, values in enumerate(parts.values()):
             above = bottom + np.asarray(values)
@@ -95,14 +98,21 @@ def moving_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.f
     return np.array(means, dtype=float)
 
 
-def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.6, 2.5))
-    axes = figure.add_axes((0.115, 0.175, 0.865, 0.785))  # a fixed frame: charts line up, and no layout pass is needed
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.margins(x=0.02)
-    axes.set_xlabel("step")
-    return figure, axes
+@contextmanager
+def _drawn(title: str) -> Iterator[tuple[Figure, Axes]]:
+    """An empty chart, in this page's style while the block runs."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title}):
+        figure = Figure(figsize=(4.6, 2.5))
+        axes = figure.add_axes((0.115, 0.175, 0.865, 0.785))  # a fixed frame: charts line up without a layout pass
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(x=0.02)
+        axes.set_xlabel("step")
+        yield figure, axes
 
 
 def _svg(figure: Figure, title: str) -> str:

@@ -143,3 +143,12 @@ def test_who_reads_only_the_beginning_ends_it_quietly(store):
     )  # fmt: skip
     assert (line.stdout, line.stderr) == ('"range"\n0\n', "")
     assert line.returncode == 1
+
+
+def test_a_query_does_not_import_what_draws_charts(store):
+    asked = "import sys\nfrom flows.cli import app\ntry:\n    app()\nfinally:\n    print('matplotlib' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", asked, "sql", store.uri, "SELECT 1 AS a"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert ran.stdout == '"a"\n1\nFalse\n'
