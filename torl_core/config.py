@@ -2,6 +2,9 @@
 
 The same models are the parameters of the Prefect deployments (their docstrings are the forms' help texts), the YAML of
 `torl campaign`, and part of every cache key.
+
+Each field says where it is declared what another value does to the results: it `Decides` them, `Perturbs` them, or is
+`Neutral`. A field whose type is a section says nothing: the fields in the section do.
 """
 
 from __future__ import annotations
@@ -9,12 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from torl_core.locations import store_address
+
+T = TypeVar("T")
+
+
+class Effect(Enum):
+    """What another value of a setting does to the results."""
+
+    DECIDES = "decides"
+    PERTURBS = "perturbs"
+    NEUTRAL = "neutral"
+
+
+Decides = Annotated[T, Effect.DECIDES]
+"""Another value gives other results. A stored campaign or evaluation is only gone on with under the same one."""
+Perturbs = Annotated[T, Effect.PERTURBS]
+"""Another value gives results that are as valid, but not equal bit for bit. It may change whenever a campaign is
+resumed, and each step's manifest records it."""
+Neutral = Annotated[T, Effect.NEUTRAL]
+"""Another value has no effect on results."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -66,6 +89,25 @@ class Config(BaseModel):
         """Twelve hex digits that change whenever any value does."""
         return _digest(self.model_dump(mode="json"))
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide results, as JSON, in sections."""
+        return self._having(Effect.DECIDES)
+
+    def perturbing(self) -> dict[str, Any]:
+        """The settings that perturb results, as JSON, in sections."""
+        return self._having(Effect.PERTURBS)
+
+    def _having(self, effect: Effect) -> dict[str, Any]:
+        dumped = self.model_dump(mode="json")
+        found: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Config):
+                found |= {name: inner} if (inner := value._having(effect)) else {}
+            elif effect in field.metadata:
+                found[name] = dumped[name]
+        return found
+
 
 def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
@@ -74,102 +116,102 @@ def _digest(values: object) -> str:
 class ProblemSource(Config):
     """Where problems come from, and which columns hold what."""
 
-    location: Location
+    location: Decides[Location]
     """A .jsonl or .parquet file (path or URL), `hf:NAME` (a Hugging Face dataset), or `toy:SPLIT` (the demo's)."""
-    split: str = "train"
+    split: Decides[str] = "train"
     """Split of a Hugging Face dataset."""
-    statement: str = "problem"
+    statement: Decides[str] = "problem"
     """Column with the question. Dots reach into structs; for verl's schema: `prompt`, a list of chat messages."""
-    answer: str = "answer"
+    answer: Decides[str] = "answer"
     """Column with the gold answer. For verl's schema: `reward_model.ground_truth`."""
-    problem_id: str | None = "id"
+    problem_id: Decides[str | None] = "id"
     """Column with an identifier; rows without one get a digest of their statement."""
-    name: str | None = None
+    name: Decides[str | None] = None
     """What the views call this source; the file's own name when left out."""
-    limit: PositiveInt | None = None
+    limit: Decides[PositiveInt | None] = None
     """Use only the first so many accepted rows."""
-    skip_rejected: bool = False
+    skip_rejected: Decides[bool] = False
     """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
 
 
 class ModelConfig(Config):
-    path: Location
+    path: Decides[Location]
     """Hugging Face folder (local or in a store) or hub name of the base model."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Decides[Literal["float32", "bfloat16"]] = "bfloat16"
     """Weights' type in the engine and in forward passes. The optimizer keeps float32 masters."""
 
 
 class ToolConfig(Config):
-    max_calls: Count = 1
+    max_calls: Decides[Count] = 1
     """C: the most calls executed in one response. Past it, requests are not executed and the model goes on in text."""
-    observation_max_chars: PositiveInt = 2000
+    observation_max_chars: Decides[PositiveInt] = 2000
     """Longer tool output is shortened in the middle before the model sees it."""
-    empty_output: str = "(no output: the code ran without error but printed nothing)"
+    empty_output: Decides[str] = "(no output: the code ran without error but printed nothing)"
     """What the model is shown when its code succeeded and printed nothing."""
-    session: bool = False
+    session: Decides[bool] = False
     """A later call of a response sees the variables of its earlier calls, which are run again before it, unheard and
     within its time limit (the paper: every call starts afresh)."""
 
 
 class RolloutConfig(Config):
-    template: str = "torl"
+    template: Decides[str] = "torl"
     """Prompt template, by name (see torl_core/prompts.py)."""
-    problems_per_step: PositiveInt = 128
-    samples_per_problem: Annotated[int, Field(ge=2)] = 16
+    problems_per_step: Decides[PositiveInt] = 128
+    samples_per_problem: Decides[Annotated[int, Field(ge=2)]] = 16
     """Size of a group. A response alone has nothing to be compared with, so that its advantage would always be zero."""
-    temperature: Positive = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: PositiveInt = 3072
+    temperature: Decides[Positive] = 1.0
+    top_p: Decides[Annotated[float, Field(gt=0, le=1)]] = 1.0
+    max_new_tokens: Decides[PositiveInt] = 3072
     """Budget of one response, tool output included."""
-    max_concurrency: PositiveInt = 2048
+    max_concurrency: Perturbs[PositiveInt] = 2048
     """Episodes in flight at once."""
-    save_every_s: Annotated[float, Field(ge=0)] = 30.0
+    save_every_s: Neutral[Annotated[float, Field(ge=0)]] = 30.0
     """Groups that are finished are stored this often, so that an interrupted rollout samples only the others."""
 
 
 class EngineConfig(Config):
-    backend: Literal["vllm", "transformers"] = "vllm"
-    max_num_seqs: PositiveInt = 256
+    backend: Perturbs[Literal["vllm", "transformers"]] = "vllm"
+    max_num_seqs: Perturbs[PositiveInt] = 256
     """Sequences the engine decodes together."""
-    max_model_len: PositiveInt | None = None
+    max_model_len: Perturbs[PositiveInt | None] = None
     """Longest context in tokens; the model's own limit when left out."""
-    gpu_memory_utilization: Share = 0.6
+    gpu_memory_utilization: Perturbs[Share] = 0.6
     """Share of GPU memory for the engine, which stays resident while training runs."""
-    cpu_kv_cache_gib: PositiveInt = 1
-    tensor_parallel_size: PositiveInt = 1
-    enforce_eager: bool = True
+    cpu_kv_cache_gib: Perturbs[PositiveInt] = 1
+    tensor_parallel_size: Perturbs[PositiveInt] = 1
+    enforce_eager: Perturbs[bool] = True
     """Skip compilation and graph capture: starts sooner, decodes slower on a GPU."""
 
 
 class SandboxConfig(Config):
-    backend: Literal["local", "gvisor", "remote"] = "local"
+    backend: Decides[Literal["local", "gvisor", "remote"]] = "local"
     """local: warm interpreters in a jail. gvisor: the same in gVisor's kernel instead of the host's, several times
     slower. remote: `urls`."""
-    urls: tuple[str, ...] = ()
+    urls: Perturbs[tuple[str, ...]] = ()
     """Services of the remote backend, `torl sandbox serve` or SandboxFusion; their bearer token is in
     TORL_SANDBOX_TOKEN. Packages and the limits of memory, processes, /tmp and output are then theirs."""
-    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    workers: Perturbs[Annotated[int, Field(ge=1, le=1024)]] = 2
     """Warm interpreters. About one per core that generation and training leave free."""
-    slots_per_worker: Annotated[int, Field(ge=1, le=256)] = 4
+    slots_per_worker: Perturbs[Annotated[int, Field(ge=1, le=256)]] = 4
     """Snippets one worker runs at the same time, so that sleeping and looping code does not hold up the rest."""
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    timeout_s: Decides[Annotated[float, Field(gt=0, le=3600)]] = 5.0
     """Wall limit of one snippet."""
-    memory_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 512
+    memory_mib: Decides[Annotated[int, Field(ge=16, le=1 << 20)]] = 512
     """What each process of a snippet may map; all of them together may use somewhat more, see docs/sandbox.md."""
-    max_processes: Annotated[int, Field(ge=1, le=4096)] = 64
+    max_processes: Decides[Annotated[int, Field(ge=1, le=4096)]] = 64
     """Processes and threads one snippet may have."""
-    tmp_mib: Annotated[int, Field(ge=1, le=1 << 16)] = 64
+    tmp_mib: Decides[Annotated[int, Field(ge=1, le=1 << 16)]] = 64
     """Size of the snippet's own /tmp, the only place it can write."""
-    packages: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    packages: Decides[tuple[Annotated[str, Field(min_length=1)], ...]] = ()
     """Further packages of torl's environment that snippets may import, by the names that pip knows them by. numpy,
     scipy, sympy, mpmath, pandas and networkx are always there."""
-    max_output_bytes: Annotated[int, Field(ge=1, le=1 << 26)] = 65536
+    max_output_bytes: Decides[Annotated[int, Field(ge=1, le=1 << 26)]] = 65536
     """What is kept of stdout and of stderr, each. Longer output loses its middle; a note there says how much."""
-    output_limit_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 1 << 24
+    output_limit_bytes: Decides[Annotated[int, Field(ge=1, le=1 << 30)]] = 1 << 24
     """A snippet that writes more than this to stdout or to stderr is ended (`output_limit`)."""
-    max_retries: Count = 3
+    max_retries: Perturbs[Count] = 3
     """Times a call is run again elsewhere when its worker died, before the snippet is reported as `crash`."""
-    dangerously_run_model_code_without_isolation: bool = False
+    dangerously_run_model_code_without_isolation: Decides[bool] = False
     """Run code written by a model with the rights of this user, unjailed. It can read and delete everything you can."""
 
     @model_validator(mode="after")
@@ -197,9 +239,9 @@ class SandboxConfig(Config):
 
 
 class RewardConfig(Config):
-    correct: float = 1.0
-    wrong: float = -1.0
-    code_error: float = 0.0
+    correct: Decides[float] = 1.0
+    wrong: Decides[float] = -1.0
+    code_error: Decides[float] = 0.0
     """Added when at least one executed call failed (the paper's ablation: -0.5)."""
 
     @model_validator(mode="after")
@@ -215,49 +257,49 @@ class RewardConfig(Config):
 class AlgorithmConfig(Config):
     """GRPO: advantages within a group, clipped token-level policy gradient, no KL by default."""
 
-    normalise_by_std: bool = True
+    normalise_by_std: Decides[bool] = True
     """Divide by the group's standard deviation; False is Dr. GRPO's choice."""
-    clip_low: Positive = 0.2
-    clip_high: Positive = 0.2
+    clip_low: Decides[Positive] = 0.2
+    clip_high: Decides[Positive] = 0.2
     """The ratio is clipped to [1 - clip_low, 1 + clip_high]; DAPO raises the upper one."""
-    updates_per_step: PositiveInt = 1
+    updates_per_step: Decides[PositiveInt] = 1
     """Optimizer updates per step; the step's groups are dealt into so many mini-batches."""
 
 
 class TrainerConfig(Config):
-    backend: Literal["deepspeed", "reference"] = "deepspeed"
-    learning_rate: Positive = 1e-6
-    final_learning_rate_share: Share = 1.0
+    backend: Perturbs[Literal["deepspeed", "reference"]] = "deepspeed"
+    learning_rate: Decides[Positive] = 1e-6
+    final_learning_rate_share: Decides[Share] = 1.0
     """Linear decay to this share of learning_rate over the campaign; 1 keeps it constant."""
-    warmup_steps: Count = 0
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Positive = 1.0
-    row_tokens: PositiveInt = 4096
+    warmup_steps: Decides[Count] = 0
+    betas: Decides[tuple[Decay, Decay]] = (0.9, 0.999)
+    weight_decay: Decides[Annotated[float, Field(ge=0)]] = 0.0
+    max_grad_norm: Decides[Positive] = 1.0
+    row_tokens: Perturbs[PositiveInt] = 4096
     """L: length of a packed row; at least prompt plus response, or the sample would not fit."""
-    rows_per_micro_batch: PositiveInt = 1
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    processes: PositiveInt = 1
+    rows_per_micro_batch: Perturbs[PositiveInt] = 1
+    zero_stage: Perturbs[Literal[0, 1, 2, 3]] = 1
+    processes: Perturbs[PositiveInt] = 1
     """Ranks; one per GPU, or gloo processes on a CPU."""
-    threads: PositiveInt = 2
-    """CPU threads per rank. Part of what decides the bits of the result."""
-    gradient_checkpointing: bool = False
+    threads: Perturbs[PositiveInt] = 2
+    """CPU threads per rank."""
+    gradient_checkpointing: Perturbs[bool] = False
 
 
 class BenchmarkConfig(Config):
     problems: ProblemSource
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Decides[Annotated[float, Field(ge=0)]] = 0.0
     """0 is greedy."""
-    samples: PositiveInt = 1
+    samples: Decides[PositiveInt] = 1
     """Responses per problem; more than one makes sense only at temperature > 0."""
-    max_calls: Count | None = None
+    max_calls: Decides[Count | None] = None
     """C during evaluation; the campaign's own when left out."""
 
 
 class EvaluationConfig(Config):
-    benchmarks: dict[BenchmarkName, BenchmarkConfig] = {}
+    benchmarks: Neutral[dict[BenchmarkName, BenchmarkConfig]] = {}
     """By name. Empty: no evaluation."""
-    every: Count = 0
+    every: Neutral[Count] = 0
     """Evaluate after every so many steps; 0 only before the first and after the last."""
 
     def is_due(self, step: int, last: int) -> bool:
@@ -268,11 +310,11 @@ class EvaluationConfig(Config):
 class RetentionConfig(Config):
     """Which checkpoints stay once later steps are committed. Trajectories and manifests always do."""
 
-    last: PositiveInt | None = None
+    last: Neutral[PositiveInt | None] = None
     """Keep those of the last so many steps, from which the campaign resumes; every one when left out."""
-    every: Count = 0
+    every: Neutral[Count] = 0
     """Keep also that of each so-many-th step; 0: none."""
-    best: Count = 0
+    best: Neutral[Count] = 0
     """Keep also the best so many: by accuracy on the first benchmark where evaluation.every evaluates policies on the
     way, otherwise by the mean reward of the responses that the next step sampled from them."""
 
@@ -293,35 +335,35 @@ class RetentionConfig(Config):
 
 
 class TrackingConfig(Config):
-    wandb_project: str | None = None
+    wandb_project: Neutral[str | None] = None
     """Log to this Weights & Biases project; runs offline when no API key is set. None: off."""
 
 
 class ForkConfig(Config):
     """A finished step of another campaign whose policy and optimizer state this campaign starts from."""
 
-    store: StoreAddress
+    store: Neutral[StoreAddress]
     """Folder or URL of the store that holds it."""
-    step: PositiveInt
-    campaign: str | None = None
+    step: Neutral[PositiveInt]
+    campaign: Neutral[str | None] = None
     """The other campaign; needed where several in that store have the step."""
-    policy: str | None = None
+    policy: Decides[str | None] = None
     """Digest of the step's policy. Filled in and recorded when the campaign starts."""
-    optimizer: str | None = None
+    optimizer: Decides[str | None] = None
     """Digest of the step's optimizer state. Filled in and recorded when the campaign starts."""
 
 
 class CampaignConfig(Config):
     """One campaign: a base model, problems, and how often to roll out, execute, score and train."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    name: Decides[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]]
     """Names the campaign in the store and the views. The same name resumes."""
-    store: StoreAddress
+    store: Neutral[StoreAddress]
     """Folder or URL (s3://bucket/prefix) that holds everything the campaign makes."""
-    seed: Seed = 0
-    steps: PositiveInt
+    seed: Decides[Seed] = 0
+    steps: Neutral[PositiveInt]
     model: ModelConfig
-    fork: ForkConfig | None = None
+    fork: Decides[ForkConfig | None] = None
     """Start from a step of another campaign; model.path is then not read. Seed, data cursor, step numbers and the
     learning rate's schedule are this campaign's own and start anew."""
     problems: ProblemSource
@@ -377,21 +419,8 @@ class CampaignConfig(Config):
             )
         return self
 
-    def deciding(self) -> dict[str, Any]:
-        """What decides the campaign's results.
-
-        Left out: where results go, how many steps there are (each step is told its own learning rate), what is kept of
-        them, where a fork's source lies (its digests decide), and how fast the machine is asked to be.
-        """
-        elsewhere = {"store", "steps", "engine", "evaluation", "retention", "tracking"}
-        machine = {"workers", "slots_per_worker", "max_retries"}
-        source = {"store", "campaign", "step"}
-        exclude: dict[str, Any] = dict.fromkeys(elsewhere, True)
-        exclude |= {"sandbox": machine, "fork": source, "rollout": {"save_every_s"}}
-        return self.model_dump(mode="json", exclude=exclude)
-
     def identity(self) -> str:
-        """Digest of `deciding`; a stored campaign resumes only under the same one."""
+        """Digest of what decides the campaign's results; a stored campaign resumes only under the same one."""
         return _digest(self.deciding())
 
     def learning_rate(self, step: int) -> float:

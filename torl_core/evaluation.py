@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from torl_core import grading
@@ -22,19 +23,21 @@ def decided_by(config: CampaignConfig, benchmark: str, policy: Policy, problems:
 
     Where the problems come from is left out: their digest stands for them.
     """
-    asked, deciding = config.evaluation.benchmarks[benchmark], config.deciding()
-    rollout = {name: deciding["rollout"][name] for name in ("template", "top_p", "max_new_tokens")}
+    asked, deciding = config.evaluation.benchmarks[benchmark].deciding(), config.deciding()
     return {
         "benchmark": benchmark,
         "problems": problems,
         "policy": policy.digest,
-        "temperature": asked.temperature,
-        "samples": asked.samples,
-        "tool": evaluation_tool(config, benchmark).model_dump(mode="json"),
-        "rollout": rollout,
+        "asked": _without(asked, "problems", "max_calls"),
+        "tool": evaluation_tool(config, benchmark).deciding(),
+        "rollout": _without(deciding["rollout"], "problems_per_step", "samples_per_problem", "temperature"),
         "grader": grading.VERSION,
         **{name: deciding[name] for name in ("seed", "model", "sandbox", "reward")},
     }
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def evaluation_identity(config: CampaignConfig, benchmark: str, policy: Policy, problems: str) -> str:

@@ -241,14 +241,19 @@ class CampaignStore:
 
     def check_config(self, config: CampaignConfig) -> None:
         """Raises ConfigError, naming each changed setting, if the name was started with others that decide results."""
-        before = self.recorded_config() if self.store.exists(self.config_key) else config
-        if changed := differences(before.deciding(), config.deciding()):
+        if changed := self.changes(config):
             raise ConfigError(
                 f"campaign {self.name!r} in {self.store.uri} was started with other settings: "
                 + "; ".join(f"{name} was {was!r}, is now {now!r}" for name, (was, now) in sorted(changed.items())),
                 "The same name resumes the same campaign",
                 "Choose another name, or restore the settings",
             )
+
+    def changes(self, config: CampaignConfig) -> dict[str, tuple[Any, Any]]:
+        """{setting: (was, is now)} of those that decide results. None before the campaign was started."""
+        if not self.store.exists(self.config_key):
+            return {}
+        return differences(self.recorded_config().deciding(), config.deciding())
 
     def config(self) -> dict[str, Any] | None:
         """As it was recorded, by whatever version of torl. Raises UnreadableError where it is no config."""
@@ -267,6 +272,8 @@ class CampaignStore:
     def recorded_config(self) -> CampaignConfig:
         """Raises StoreError when there is none, or another version of torl wrote one that this version refuses."""
         key = self.config_key
+        # A key that an earlier version did not write gets its default here. Where that default is not what the earlier
+        # version did, the old value must be filled in here, before validation: a stored campaign goes on as it began.
         try:
             return parse(CampaignConfig, self.store.read_json(key), self.store.uri_of(key))
         except ConfigError as error:

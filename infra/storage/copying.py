@@ -13,14 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from infra.storage.campaign import CampaignStore
 from infra.storage.digests import combine_digests
 from infra.storage.inventory import Listing, Named, forked, named_by, unique
 from infra.storage.store import REMOVED, Store
 from infra.storage.verification import choose, digest_object
-from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 
 _AT_ONCE = 4
@@ -166,8 +163,7 @@ def _with_compactions(keys: Iterable[str], listing: Listing) -> Iterator[str]:
 
 
 def _check_config(source: CampaignStore, target: CampaignStore) -> None:
-    ours, theirs = source.config(), target.config()
-    if ours and theirs and _identity(ours) != _identity(theirs):
+    if source.config() and target.config() and _identity(source) != _identity(target):
         raise StoreError(
             f"campaign {target.name!r} in {target.store.uri} was started with other settings",
             "A copy adds to the same campaign only",
@@ -175,11 +171,11 @@ def _check_config(source: CampaignStore, target: CampaignStore) -> None:
         )
 
 
-def _identity(config: dict[str, Any]) -> Any:
+def _identity(campaign: CampaignStore) -> Any:
     try:
-        return CampaignConfig.model_validate(config).identity()
-    except ValidationError:
-        return config  # of another version of torl: only an equal one is the same
+        return campaign.recorded_config().identity()
+    except StoreError:
+        return campaign.config()  # of another version of torl: only an equal one is the same
 
 
 def _conflict(target: Store, key: str) -> StoreError:

@@ -17,22 +17,24 @@ def stored_answer(
     if made := campaign.evaluation(step, benchmark, identity):
         return made
     old = campaign.evaluation_without_identity(step, benchmark, config.evaluation.benchmarks[benchmark].temperature)
-    return old if old and _agrees(old, config, policy, problems) else None
+    agrees = old and _agrees(old, config, policy, problems) and not campaign.changes(config)
+    return old if agrees else None
 
 
 def _agrees(old: EvaluationManifest, config: CampaignConfig, policy: Policy, problems: Ref) -> bool:
-    """Whether a manifest without an identity records the same facts. The first grader made all of those."""
+    """Whether a manifest without an identity records the same facts. The first grader made all of those.
+
+    What it does not record is among the settings that a campaign cannot change.
+    """
     asked = config.evaluation.benchmarks[old.benchmark]
     return grading.VERSION == "1" and (
         old.policy.digest,
         old.problems.digest if old.problems else None,
         old.samples,
         config.tool.max_calls if old.max_calls is None else old.max_calls,
-        old.config_digest,
     ) == (
         policy.digest,
         problems.digest,
         asked.samples,
         evaluation_tool(config, old.benchmark).max_calls,
-        config.identity(),
     )

@@ -1,9 +1,10 @@
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from torl_core.config import CampaignConfig
+from torl_core.config import CampaignConfig, Config, Decides, Effect, Neutral
 
 
 def make(**changes: Any) -> CampaignConfig:
@@ -94,10 +95,12 @@ def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> N
     for same in (
         {"store": "t"},
         {"steps": 99},
-        {"engine": {"max_num_seqs": 1}},
-        {"sandbox": {"workers": 9}},
+        {"engine": {"backend": "transformers", "max_num_seqs": 1}},
+        {"sandbox": {"workers": 9, "slots_per_worker": 1, "max_retries": 0}},
         {"retention": {"last": 1}},
-        {"rollout": {"save_every_s": 1}},
+        {"rollout": {"save_every_s": 1, "max_concurrency": 7}},
+        {"trainer": {"processes": 8, "zero_stage": 3, "threads": 1, "rows_per_micro_batch": 2}},
+        {"trainer": {"gradient_checkpointing": True, "row_tokens": 8192, "backend": "reference"}},
     ):
         assert make(**same).identity() == base
     for other in (
@@ -109,3 +112,59 @@ def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> N
         {"name": "d"},
     ):
         assert make(**other).identity() != base, other
+
+
+# --- what a setting does to results
+
+
+def models_in(annotation: Any) -> list[type[Config]]:
+    """The sections that a field of this type may hold, on its own or in a union, a tuple or a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def without_word(model: type[Config], place: str = "") -> Iterator[str]:
+    """Fields of `model` and of all sections in it that do not say what they do to results."""
+    for name, field in model.model_fields.items():
+        words = [mark for mark in field.metadata if isinstance(mark, Effect)]
+        inner = models_in(field.annotation)
+        if len(words) != (0 if inner == [field.annotation] else 1):
+            yield f"{place}{name}"
+        for section in inner:
+            yield from without_word(section, f"{place}{name}.")
+
+
+def test_every_field_says_what_it_does_to_results() -> None:
+    assert list(without_word(CampaignConfig)) == []
+
+
+def test_a_field_without_that_word_is_found_wherever_it_is() -> None:
+    class Inner(Config):
+        said: Decides[int] = 1
+        silent: int = 1
+
+    class Outer(Config):
+        """A section alone says nothing itself; one that may be missing says whether that decides."""
+
+        section: Inner = Inner()
+        optional: Inner | None = None
+        several: Neutral[dict[str, Inner]]
+        twice: Decides[Neutral[int]] = 1
+
+    assert list(without_word(Outer)) == ["section.silent", "optional", "optional.silent", "several.silent", "twice"]
+
+
+def test_settings_by_what_they_do_to_results() -> None:
+    config = make(fork={"store": "elsewhere", "step": 3, "policy": "p", "optimizer": "o"})
+    deciding, perturbing = config.deciding(), config.perturbing()
+    assert (deciding["name"], deciding["seed"], deciding["rollout"]["temperature"]) == ("c", 0, 1.0)
+    assert deciding["fork"] == {"policy": "p", "optimizer": "o"}
+    assert make().deciding()["fork"] is None
+    assert deciding["trainer"].keys() & perturbing["trainer"].keys() == set()
+    assert perturbing["rollout"] == {"max_concurrency": 2048}
+    assert perturbing["sandbox"] == {"urls": [], "workers": 2, "slots_per_worker": 4, "max_retries": 3}
+    assert (perturbing["engine"]["backend"], perturbing["trainer"]["processes"]) == ("vllm", 1)
+    neutral = {"store", "steps", "evaluation", "retention", "tracking"}
+    assert neutral & (deciding.keys() | perturbing.keys()) == set()
+    assert "engine" not in deciding

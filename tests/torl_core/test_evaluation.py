@@ -63,8 +63,9 @@ def test_policy_problems_name_and_grader_decide(monkeypatch):
         {"benchmark": {"max_calls": 1}},  # the campaign's own C, written out
         {"store": "elsewhere"},
         {"steps": 9},
-        {"sandbox": {"workers": 7}},
-        {"rollout": {"problems_per_step": 7}},
+        {"sandbox": {"workers": 7, "max_retries": 0}},
+        {"engine": {"backend": "transformers"}},
+        {"rollout": {"problems_per_step": 7, "samples_per_problem": 7, "temperature": 0.5, "max_concurrency": 7}},
         {"trainer": {"learning_rate": 1.0}},
     ],
     ids=str,

@@ -63,10 +63,10 @@ def run_evaluation(campaign, step, policy, *, benchmark="toy", count=2, **metric
     )
 
 
-def asking(campaign, benchmark="toy", **changes):
-    """The campaign's config with one benchmark; `changes` are the benchmark's."""
+def asking(campaign, benchmark="toy", settings=None, **changes):
+    """The campaign's config with one benchmark; `changes` are the benchmark's, `settings` the campaign's."""
     benchmarks = {benchmark: {"problems": {"location": "toy:test"}} | changes}
-    return config(campaign.name, evaluation={"benchmarks": benchmarks})
+    return config(campaign.name, evaluation={"benchmarks": benchmarks}, **(settings or {}))
 
 
 def answer(campaign, values, step, policy, problems, benchmark="toy", count=2, metrics=None):

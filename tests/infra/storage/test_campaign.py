@@ -118,7 +118,8 @@ def test_a_damaged_manifest_is_named(campaign):
 
 def test_one_name_is_one_campaign(campaign):
     campaign.save_config(config())
-    campaign.save_config(config(steps=9, store="moved", engine={"max_num_seqs": 1}, sandbox={"workers": 9}))
+    machine = {"engine": {"max_num_seqs": 1}, "sandbox": {"workers": 9}, "trainer": {"processes": 8, "zero_stage": 3}}
+    campaign.save_config(config(steps=9, store="moved", **machine))
     with pytest.raises(ConfigError, match=r"seed was 0, is now 1; tool\.max_calls was 1, is now 2"):
         campaign.save_config(config(seed=1, tool={"max_calls": 2}))
     assert [c.name for c in campaigns(campaign.store)] == ["demo"]

@@ -55,7 +55,7 @@ def without_identity(campaign, **changes):
     manifest = {
         "benchmark": "toy",
         "campaign": "demo",
-        "config_digest": asking(campaign).identity(),
+        "config_digest": "68f1a2b3c4d5",
         "created_at": "2026-11-21T08:49:23+00:00",
         "duration_s": 1.5,
         "max_calls": 1,
@@ -85,7 +85,6 @@ def test_an_evaluation_without_identity_answers_where_all_it_records_agrees(camp
     [
         {"samples": 4},
         {"max_calls": 0},
-        {"config_digest": "abc"},
         {"problems": None},
         {"problems": {"bytes": 100, "digest": "e" * 64, "key": "problems/p.parquet", "rows": 3}},
         {"policy": {"digest": "2" * 64, "parent": None, "version": 1, "weights_uri": POLICY.weights_uri}},
@@ -95,6 +94,14 @@ def test_an_evaluation_without_identity_answers_where_all_it_records_agrees(camp
 def test_it_answers_no_other_question(campaign, other):
     without_identity(campaign, **other)
     assert stored_answer(campaign, asking(campaign), 1, POLICY, "toy", PROBLEMS) is None
+
+
+def test_it_answers_under_the_campaigns_own_settings_only(campaign):
+    without_identity(campaign)
+    faster = asking(campaign, settings={"engine": {"max_num_seqs": 1}, "sandbox": {"workers": 9}})
+    assert stored_answer(campaign, faster, 1, POLICY, "toy", PROBLEMS) is not None
+    other = asking(campaign, settings={"sandbox": {"timeout_s": 1.0}})
+    assert stored_answer(campaign, other, 1, POLICY, "toy", PROBLEMS) is None
 
 
 def test_views_show_it_beside_those_with_an_identity(store):

@@ -14,7 +14,8 @@ from infra.storage import CampaignStore, Store, get_table, put_table, table_to_r
 from infra.storage.campaign import table_bytes
 from infra.storage.rows import SCHEMA, SCHEMA_VERSION
 from tests.infra.analytics.stored_kit import commit, config, response
-from torl_core.errors import StoreError
+from torl_core.config import CampaignConfig
+from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,6 +129,17 @@ def test_a_trajectory_of_version_1_is_shown(v1, trajectory_id):
     shown = console.file.getvalue()
     for part in ("print(6 * 7)", "So \\boxed{42}", "42  right", "14 prompt, 46 model, 8 tool"):
         assert part in shown
+
+
+def test_a_campaign_of_version_1_is_gone_on_with(v1):
+    campaign = CampaignStore(v1, "kept")
+    values = {"name": "kept", "store": "elsewhere", "steps": 9, "model": {"path": "base"}}
+    values["problems"] = {"location": "kept.jsonl"}
+    campaign.check_config(CampaignConfig.model_validate(values))
+    moved = {"trainer": {"processes": 8, "zero_stage": 2}, "engine": {"backend": "transformers"}}
+    campaign.check_config(CampaignConfig.model_validate(values | moved))
+    with pytest.raises(ConfigError, match=r"started with other settings: reward\.wrong was -1\.0, is now 0\.0\. "):
+        campaign.check_config(CampaignConfig.model_validate(values | {"reward": {"wrong": 0}}))
 
 
 # --- versions to come
