@@ -103,6 +103,35 @@ def test_a_memory_limit(any_backend):
     assert call.stderr.endswith("MemoryError\n")
 
 
+BESIDE_THE_MAIN_PROGRAM = {
+    "thread": "import threading\ndef f(): {}\nt = threading.Thread(target=f)\nt.start(); t.join()\nprint('on')",
+    "thread that outlives the code": "import threading, time\ndef f():\n    time.sleep(0.1)\n    {}\n"
+    "threading.Thread(target=f).start()\nprint('on')",
+    "exit function": "import atexit\n@atexit.register\ndef f(): {}\nprint('on')",
+    "finalizer": "class A:\n    def __del__(self): {}\nA()\nprint('on')",
+}
+
+
+@pytest.mark.parametrize("code", BESIDE_THE_MAIN_PROGRAM.values(), ids=BESIDE_THE_MAIN_PROGRAM)
+def test_an_exception_beside_the_main_program_is_on_stderr_and_the_call_is_ok(any_backend, code):
+    call = any_backend.execute(code.format("raise ValueError('beside')"))
+    assert (call.status, call.stdout, call.exit_code) == ("ok", "on\n", 0)
+    assert "ValueError: beside\n" in call.stderr
+
+
+@pytest.mark.parametrize("place", ["thread", "thread that outlives the code", "exit function"])
+def test_a_memory_limit_beside_the_main_program_is_memory(any_backend, place):
+    call = any_backend.execute(BESIDE_THE_MAIN_PROGRAM[place].format("bytearray(10**9)"))
+    assert (call.status, call.stdout, call.exit_code) == ("memory", "on\n", 1)
+    assert call.stderr.endswith("MemoryError\n")
+
+
+@pytest.mark.parametrize("place", ["thread", "thread that outlives the code", "exit function", "finalizer"])
+def test_a_time_limit_beside_the_main_program_is_timeout(any_backend, place):
+    call = any_backend.execute(BESIDE_THE_MAIN_PROGRAM[place].format("__import__('time').sleep(60)"), timeout_s=1)
+    assert (call.status, call.exit_code) == ("timeout", None)
+
+
 def test_a_memory_limit_in_numpy(any_backend):
     call = any_backend.execute("import numpy as np\nx = np.ones(10**9)")
     assert call.status == "memory"

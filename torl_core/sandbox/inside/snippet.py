@@ -57,6 +57,8 @@ class Interpreter:
         self._main.__dict__["__builtins__"] = __builtins__
         sys.modules["__main__"] = self._main
         sys.argv = [FILE_NAME]
+        self._thread_out_of_memory = False
+        threading.excepthook = self._thread_failed
 
     def run(self, inbox: socket.socket, started: mmap.mmap) -> NoReturn:
         """In the new process. Its job comes from `inbox`; `started` is set once nothing but the code can fail."""
@@ -126,10 +128,16 @@ class Interpreter:
         if package not in self._limits.importable and package not in sys.stdlib_module_names:
             error.msg = f"{error.msg} ({self._hint})"
 
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """The exception itself is not held: what its frames refer to is the memory that the others lack."""
+        self._thread_out_of_memory |= issubclass(failure.exc_type, MemoryError)
+        threading.__excepthook__(failure)
+
     def _finish(self, status: int) -> int:
         """What the interpreter does at its end: threads joined, atexit functions run, output flushed.
 
-        Python ignores the exception of an exit function. A memory limit met there still ends the snippet as an error.
+        Python only prints the exception of a thread or of an exit function. A memory limit met there still ends the
+        snippet as an error.
         """
         out_of_memory: BaseException | None = None
         show = sys.unraisablehook
@@ -148,6 +156,8 @@ class Interpreter:
             atexit._run_exitfuncs()
         except BaseException as error:
             _report(error, self._limits.max_report_bytes)
+        if out_of_memory is None and self._thread_out_of_memory:
+            out_of_memory = MemoryError()
         if out_of_memory is not None:
             _report(out_of_memory, self._limits.max_report_bytes)
             status = 1
