@@ -102,6 +102,9 @@ def compact(
         for one in merge(chosen):
             done.append(one)
             progress.update(one.step)
+    if not done:
+        _say(f"nothing to merge: no step of {campaign} has small files that were not merged before")
+        return
     before, after = (sum(getattr(one, name) for one in done) for name in ("files_before", "files_after"))
     _say(f"{len(done)} steps: {before} files are now {after}; `torl store gc` removes the old ones after a while")
 
@@ -140,6 +143,7 @@ def gc(
         _say(f"{len(found.young)} younger than {older_than:g} h are left alone; see --older-than")
     total = f"{len(found.garbage)} pieces of garbage, {_size(sum(one.bytes for one in found.garbage))}"
     _say(f"{total}, removed" if delete else f"{total}; --delete removes them" if found.garbage else "no garbage")
+    raise typer.Exit(1 if found.unreadable else 0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 from infra.storage.campaign import CampaignStore, campaigns
 from infra.storage.inventory import forked, named_by
 from infra.storage.store import REMOVED, Entry, Store
-from torl_core.errors import StoreError
+from torl_core.errors import StoreError, UnreadableError
 
 RESULTS = "prefect-results"
 """Where finished tasks leave what they gave out."""
@@ -64,14 +64,17 @@ class Found:
     """Not of this store's layout; never touched."""
     spared: dict[str, str] = field(default_factory=dict)
     """{campaign: why nothing of it was looked at}."""
+    unreadable: set[str] = field(default_factory=set)
+    """Those of `spared` whose manifests or leases are damaged."""
 
 
 def find(store: Store, older_than: timedelta, ours: Iterable[str] = ()) -> Found:
     """Judge every object. `ours`: campaigns whose lease this process holds. Raises StoreError."""
     found = Found()
-    leases = _spared(store, ours)
+    leases, torn = _spared(store, ours)
     committed = _committed(store, leases)
     found.spared = leases | committed.unreadable
+    found.unreadable = torn | committed.unreadable.keys()
     everything = [*_judge(store, committed, found), *_hidden(store), *_uploads(store, found)]
     candidates = [one for one in everything if _is_free(one, found.spared, any_held=bool(leases))]
     if candidates:
@@ -101,9 +104,20 @@ def collect(store: Store, older_than: timedelta, on_removed: Callable[[Garbage],
     return found
 
 
-def _spared(store: Store, ours: Iterable[str]) -> dict[str, str]:
-    others = [campaign for campaign in campaigns(store) if campaign.name not in ours]
-    return {campaign.name: f"held by {holder}" for campaign in others if (holder := campaign.holder())}
+def _spared(store: Store, ours: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+    """{campaign: why it is left alone}, and those whose lease cannot be read: a living run may hold them."""
+    spared: dict[str, str] = {}
+    torn: set[str] = set()
+    for campaign in campaigns(store):
+        if campaign.name in ours:
+            continue
+        try:
+            if holder := campaign.holder():
+                spared[campaign.name] = f"held by {holder}"
+        except UnreadableError as error:
+            spared[campaign.name] = error.what
+            torn.add(campaign.name)
+    return spared, torn
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from infra.storage import CampaignStore, Store
 from tests.infra.analytics.stored_kit import ANSWER, CODE, commit, commit_evaluation, config, response
+from torl_core.errors import StoreError
 
 
 @pytest.fixture
@@ -187,3 +188,30 @@ def test_the_listing_names_a_lease_that_cannot_be_read(store):
     assert f"damaged: {key}: " in result.stderr
     assert "is not a lease" in result.stderr
     assert "good: 2 steps, 4 rows" in result.stdout
+
+
+def test_upkeep_of_a_store_with_a_torn_manifest_or_lease_touches_nothing_of_that_campaign(store):
+    for key in ("campaigns/bad/steps/000001/manifest.json", "campaigns/bad/lease/00000001.json"):
+        store.write(key, b"{")
+        store.write("trajectories/campaign=good/step=000001/part-0000.parquet", b"garbage")
+        before = store.list("campaigns/bad") + store.list("trajectories/campaign=bad")
+        result = torl("store", "gc", store.uri, "--delete", "--older-than", 0)
+        assert result.exit_code == 1
+        assert f"campaign bad is left alone: {store.uri_of(key)} is not" in result.stderr
+        assert "removed trajectories/campaign=good/step=000001/part-0000.parquet" in result.stdout
+        assert store.list("campaigns/bad") + store.list("trajectories/campaign=bad") == before
+        assert torl("store", "compact", store.uri, "--campaign", "good").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["compact", "--campaign", "bad"], ["cp"], ["verify"]])
+def test_upkeep_says_which_manifest_is_torn(store, tmp_path, command):
+    key = "campaigns/bad/steps/000001/manifest.json"
+    store.write(key, b"{")
+    name, *options = command
+    arguments = [store.uri, *([tmp_path / "copy"] if name == "cp" else []), *options]
+    if name == "verify":
+        result = torl("store", name, *arguments)
+        assert (result.exit_code, key in result.stdout) == (1, True)
+    else:
+        with pytest.raises(StoreError, match=f"{key} is not JSON"):
+            torl("store", name, *arguments)
