@@ -13,7 +13,7 @@ from flows.commits import Commits
 from flows.recovery import kept, put_aside, remade, restore
 from flows.signals import Signals
 from infra.lineage import pin
-from infra.progress import bar, console
+from infra.progress import bar, say
 from infra.resources import current, session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
 from infra.storage.evaluations import stored_answer
@@ -148,7 +148,7 @@ def evaluate_due(config: CampaignConfig, prepared: Prepared, step: int, policy: 
     made = [stored_answer(store, config, step, policy, name, prepared.benchmarks[name]) for name in benchmarks]
     if None in made and store.is_removed(policy):
         missing = ", ".join(name for name, evaluation in zip(benchmarks, made, strict=True) if evaluation is None)
-        console.print(f"step {step} is not evaluated on {missing}: retention removed its checkpoint", style="yellow")
+        say(f"step {step} is not evaluated on {missing}: retention removed its checkpoint", "yellow")
         return [evaluation for evaluation in made if evaluation]
     return evaluate_policy(config, step, policy, prepared.benchmarks)
 
@@ -167,7 +167,7 @@ def evaluate_policy(
 
 def _warn(said: str | None) -> None:
     if said:
-        console.print(said, style="yellow", markup=False, soft_wrap=True)
+        say(said, "yellow")
 
 
 def _line(metrics: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from prefect.futures import PrefectFuture
 
-from infra.progress import console
+from infra.progress import say
 from infra.storage import StepManifest
 
 
@@ -37,4 +37,4 @@ class Commits:
         except Exception as failure:
             if error is None:
                 raise
-            console.print(f"the last step could not be committed: {failure}", style="yellow", markup=False)
+            say(f"the last step could not be committed: {failure}", "yellow")

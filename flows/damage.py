@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from infra.terminal import harmless
+
 if TYPE_CHECKING:
     from infra.storage.damage import Damage
 
@@ -20,7 +22,7 @@ def naming_damage() -> Iterator[Callable[[Damage], None]]:
 
     def name(damage: Damage) -> None:
         if damage not in found:
-            print(f"damaged: {damage}", file=sys.stderr, flush=True)
+            print(harmless(f"damaged: {damage}"), file=sys.stderr, flush=True)
         found.add(damage)
 
     yield name

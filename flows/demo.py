@@ -13,7 +13,7 @@ from rich.table import Table
 from flows.campaign import campaign
 from flows.tables import out
 from infra.analytics import query, report
-from infra.progress import bar, console
+from infra.progress import bar, say
 from infra.resources import session
 from infra.settings import load_campaign
 from infra.storage import Store
@@ -55,8 +55,8 @@ class DemoResult:
             print(json.dumps(asdict(self)))
             return
         out().print(_table(self.lines))
-        console.print(f"report: {self.report}\nstore:  {self.store}", highlight=False, soft_wrap=True)
-        console.print(f'next:   torl sql {self.store} "FROM figure5"', highlight=False, soft_wrap=True)
+        say(f"report: {self.report}\nstore:  {self.store}")
+        say(f'next:   torl sql {self.store} "FROM figure5"')
 
 
 def run_demo(out: Path, seed: int) -> DemoResult:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from infra.lineage import state_before
-from infra.progress import console
+from infra.progress import say
 from infra.storage import CampaignStore, StepManifest
 from tasks.step import Scored, kept_in
 from tasks.train import train
@@ -72,4 +72,4 @@ def put_aside(store: CampaignStore, damage: DamagedError) -> None:
     """Quarantine what is damaged, and say so."""
     aside = store.store.quarantine(damage.key)
     where = f"; put aside as {aside}" if aside else ""
-    console.print(f"{damage.what}{where}. It is made again", style="yellow", markup=False)
+    say(f"{damage.what}{where}. It is made again", "yellow")

@@ -10,8 +10,16 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
+from rich.text import Text
+
+from infra.terminal import harmless
 
 console = Console(stderr=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """A line on stderr with `text` as it is, whatever a model, an error or a file's name put into it."""
+    console.print(Text(harmless(text), style), soft_wrap=True)
 
 
 class Bar(Protocol):
@@ -42,7 +50,7 @@ class _LineBar:
     def update(self, done: int, detail: str = "") -> None:
         if done >= self._total or time.monotonic() - self._said_at >= 10:
             self._said_at = time.monotonic()
-            console.print(f"{self._label} {done}/{self._total} {detail}".rstrip(), highlight=False)
+            say(f"{self._label} {done}/{self._total} {detail}".rstrip())
 
 
 _live: Progress | None = None

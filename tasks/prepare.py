@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from infra.lineage import start_fork
 from infra.preflight import Loaded, checked
 from infra.problems import put_problems, put_rejected
-from infra.progress import console
+from infra.progress import say
 from infra.storage import CampaignStore, Ref, Store
 from tasks.step import Prepared
 from torl_core.config import CampaignConfig
@@ -31,9 +31,9 @@ def prepare(config: CampaignConfig) -> Prepared:
 def _stored(store: Store, loaded: Loaded) -> Ref:
     listed = put_rejected(store, loaded.rejected)
     if listed:
-        console.print(
+        say(
             f"{loaded.source.location}: {len(loaded.problems)} problems, {len(loaded.rejected)} rows rejected; listed "
             f"with line and reason in {store.uri_of(listed.key)}",
-            style="yellow",
+            "yellow",
         )
     return put_problems(store, loaded.problems)

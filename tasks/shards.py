@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from infra.progress import console
+from infra.progress import say
 from infra.storage import CampaignStore, Record, Ref, records_to_table, table_to_records, versions
 from torl_core.config import CampaignConfig
 from torl_core.errors import StoreError
@@ -36,7 +36,7 @@ class Shards:
         """Whole groups that an earlier attempt stored; damaged shards are put aside. Raises StoreError."""
         tables, damaged = self._store.shards(self._step, self._inputs)
         for key in damaged:
-            console.print(f"{key} is damaged and put aside. Its groups are sampled again", style="yellow", markup=False)
+            say(f"{key} is damaged and put aside. Its groups are sampled again", "yellow")
         records = {record.trajectory.trajectory_id: record for table in tables for record in table_to_records(table)}
         return list(records.values())
 

@@ -16,7 +16,7 @@ from prefect.context import TaskRunContext
 from pydantic import TypeAdapter
 
 from infra.blocks import results_in
-from infra.progress import console
+from infra.progress import say
 from infra.storage import Ref, Store, versions
 from torl_core.config import CampaignConfig
 from torl_core.errors import TorlError
@@ -84,7 +84,7 @@ def is_worth_retrying(task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
         return False
     if isinstance(error, _MISTAKES):
         return False
-    console.print(f"{task.name} is tried again: {type(error).__name__}: {error}", style="yellow", markup=False)
+    say(f"{task.name} is tried again: {type(error).__name__}: {error}", "yellow")
     return True
 
 

@@ -146,7 +146,8 @@ def _columns(relation: duckdb.DuckDBPyRelation, form: Form) -> str:
     """What to select from `relation` so that `form` can be written without knowing a type."""
     named = [(name, _identifier(name), kind.id) for name, kind in zip(relation.columns, relation.types, strict=True)]
     if form == "json":
-        return _json("json_object(" + ", ".join(f"{quoted(name)}, {value}" for name, value, _ in named) + ")")
+        pairs = ", ".join(f"{quoted(name)}, {value}" for name, value, _ in named)
+        return f"{_json(f'json_object({pairs})')} AS object"
     as_text = _for_people if form == "table" else _for_csv
     return ", ".join(f"{as_text(value, kind)} AS {value}" for _, value, kind in named)
 
