@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.progress import bar
 from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
-from torl_core.config import CampaignConfig, ForkConfig, ModelConfig
+from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ToolConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -79,23 +79,34 @@ def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> 
         ) from error
 
 
+def pin(config: CampaignConfig) -> CampaignConfig:
+    """`config` with what is filled in when a campaign starts: the tool's dialect, a fork's campaign and digests.
+
+    They come from the campaign's own record once it was started, so that it keeps its dialect and a fork's source is
+    not asked again. Raises ConfigError, StoreError.
+    """
+    own = CampaignStore(Store.open(config.store), config.name)
+    recorded = own.recorded_config() if own.config() else None
+    return config.model_copy(
+        update={
+            "tool": _with_dialect(config.tool, recorded.tool if recorded else None),
+            "fork": config.fork and _pinned_fork(config.fork, recorded.fork if recorded else None, config.model.dtype),
+        }
+    )
+
+
+def _with_dialect(tool: ToolConfig, recorded: ToolConfig | None) -> ToolConfig:
+    known = tool.dialect or (recorded and recorded.dialect) or NEWEST_DIALECT
+    return tool.model_copy(update={"dialect": known})
+
+
 # --- forks
 
 
-def pin(config: CampaignConfig) -> CampaignConfig:
-    """`config` with its fork's campaign and digests filled in; as it is without a fork.
-
-    They come from the fork's own record once it was started, so that the source is not asked again. Raises ConfigError,
-    StoreError.
-    """
-    fork = config.fork
-    if fork is None:
-        return config
-    own = CampaignStore(Store.open(config.store), config.name)
-    recorded = own.recorded_config().fork if own.config() else None
+def _pinned_fork(fork: ForkConfig, recorded: ForkConfig | None, dtype: str) -> ForkConfig:
     if recorded is None or not fork.model_dump(exclude_none=True).items() <= recorded.model_dump().items():
-        recorded = _look_up(fork, config.model.dtype)
-    return config.model_copy(update={"fork": recorded})
+        return _look_up(fork, dtype)
+    return recorded
 
 
 def _look_up(fork: ForkConfig, dtype: str) -> ForkConfig:

@@ -68,10 +68,12 @@ def grade_all(table: pa.Table) -> list[Grade]:
 
 
 def summarise(table: pa.Table) -> Mapping[str, float]:
-    """Accuracy and mean reward over what could be graded, the share that could not, and the share that called."""
+    """Means over the responses: accuracy and reward of what could be graded, the share that could not, the share that
+    called, and what looks like a call and is none."""
     called = sum(map(bool, call_statuses(table))) / len(table)
     summary = {"ungraded_share": table.column("correct").null_count / len(table), "called_share": called}
-    for name, column in (("accuracy", "correct"), ("reward", "reward")):
+    columns = {"accuracy": "correct", "reward": "reward", "unrecognised_calls": "unrecognised_calls"}
+    for name, column in columns.items():
         mean = pc.mean(table.column(column)).as_py()
         summary |= {} if mean is None else {name: mean}
     return summary

@@ -55,6 +55,10 @@ def _not_blank(location: str) -> str:
     return location
 
 
+Dialect = Literal[1, 2]
+"""Version of the rules by which a tool call is found in a text (`torl_core.tool_calls`)."""
+NEWEST_DIALECT: Dialect = 2
+
 Location = Annotated[str, AfterValidator(_not_blank)]
 """A folder, a file or a URL."""
 StoreAddress = Annotated[Location, AfterValidator(store_address)]
@@ -144,6 +148,12 @@ class ModelConfig(Config):
 class ToolConfig(Config):
     max_calls: Decides[Count] = 1
     """C: the most calls executed in one response. Past it, requests are not executed and the model goes on in text."""
+    dialect: Decides[Dialect | None] = None
+    """Which blocks are code: 1 knows ```` ```python ```` alone; 2 knows every spelling that can only mean Python (py,
+    Python, python3, tildes), takes an indented fence's indentation from its code, and after 8 call marks without code
+    in a response stops no more at marks. Filled in and recorded when the campaign starts: 2 for a new campaign."""
+    blocks: Decides[Literal["latest", "joined"]] = "latest"
+    """What a call runs: the latest block before its mark, or every block since the call before it, joined in order."""
     observation_max_chars: Decides[PositiveInt] = 2000
     """Longer tool output is shortened in the middle before the model sees it."""
     empty_output: Decides[str] = "(no output: the code ran without error but printed nothing)"

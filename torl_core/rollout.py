@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from torl_core import protocols
-from torl_core.config import RolloutConfig, ToolConfig
+from torl_core.config import NEWEST_DIALECT, RolloutConfig, ToolConfig
 from torl_core.errors import ConfigError, EngineError
 from torl_core.protocols import Codec, Execute, Generate, Generated, Sampling
 from torl_core.session import with_earlier
-from torl_core.tool_calls import CALL_MARK, call_end, framed, observation, requested_code
+from torl_core.tool_calls import CALL_MARK, call_end, code_of, framed, observation, read
 from torl_core.trajectory import TrajectoryBuilder
 from torl_core.types import Prompt, Stop, Timing, ToolCall, Trajectory
 
@@ -31,23 +31,30 @@ class Attempt:
     group_id: str
 
 
+MOST_EMPTY_MARKS = 8
+"""Call marks without a block, in one response, after which generation no longer stops at marks (dialect 2). Each costs
+a request to the engine, so that a model which repeats the mark would cost one request for every few tokens."""
+
+
 def episode(attempt: Attempt, tool: ToolConfig, max_new_tokens: int, codec: Codec) -> Steps:
     """Yields what it needs next, is sent the answer, and returns the trajectory (httpx's auth flows have this shape).
 
     - A request for `Generate` asks for no more than what is left of `max_new_tokens`, which tool output spends as well.
     - Up to C calls are executed. Past C no stop string is set: the model goes on in text, its requests are counted.
-    - A mark without a new block is not a call; the model goes on behind it.
+    - A mark without a new block is not a call; the model goes on behind it. After `MOST_EMPTY_MARKS` of them it goes on
+      as past C.
     - Tool output that does not fit is cut to what does, and the response ends there with stop="length". Code requested
       with the very last token is not executed, because nothing of it could be shown.
 
     Raises EngineError when an answer breaks the engine's contract.
     """
     builder = TrajectoryBuilder(attempt.prompt, max_new_tokens)
+    dialect = tool.dialect or NEWEST_DIALECT
     policy_version: int | None = None
-    discarded = 0
+    discarded = empty_marks = 0
     stop: Stop | None = None
     while stop is None:
-        may_call = len(builder.tool_calls) < tool.max_calls
+        may_call = len(builder.tool_calls) < tool.max_calls and (dialect == 1 or empty_marks < MOST_EMPTY_MARKS)
         request = Generate(builder.context, builder.remaining, (CALL_MARK,) if may_call else ())
         answer = _checked(request, (yield request), attempt.trajectory_id, policy_version)
         policy_version = answer.policy_version
@@ -62,20 +69,21 @@ def episode(attempt: Attempt, tool: ToolConfig, max_new_tokens: int, codec: Code
             raise _stopped_short(request, answer, attempt.trajectory_id)
         elif called:
             after_mark = codec.decode(answer.token_ids[:kept]).partition(CALL_MARK)[2]
-            requests = requested_code(codec.decode(builder.model_run).removesuffix(after_mark))
-            if requests:
-                code = requests[-1]
+            requests = read(codec.decode(builder.model_run).removesuffix(after_mark), dialect).requests
+            if not requests:
+                empty_marks += 1
+            else:
+                code, blocks = code_of(requests[-1], tool)
                 call = yield Execute(with_earlier(builder.tool_calls, code) if tool.session else code)
                 if not isinstance(call, ToolCall):
                     raise TypeError(f"Execute is answered with a ToolCall, not {type(call).__name__}")
-                call = replace(call, code=code) if tool.session else call
+                call = replace(call, code=code, blocks=blocks)
                 shown = codec.encode(framed(observation(call, tool), after_mark))
                 builder.append_observation(call, shown[: builder.remaining])
                 stop = None if builder.remaining else "length"
-    past_c = len(builder.tool_calls) == tool.max_calls
-    refused = len(requested_code(codec.decode(builder.model_run))) if past_c else 0
+    refused = 0 if may_call else len(read(codec.decode(builder.model_run), dialect).requests)
     assert policy_version is not None
-    return builder.finish(attempt.trajectory_id, attempt.group_id, policy_version, stop, refused, discarded)
+    return builder.finish(attempt.trajectory_id, attempt.group_id, policy_version, stop, refused, discarded, dialect)
 
 
 def _checked(

@@ -1,14 +1,16 @@
 """The tool protocol in text and tokens: where a call ends, which code it asks for, and how its output is shown.
 
-A call is a closed ```` ```python ```` block followed, anywhere later, by ```` ```output ```` (ToRL, arXiv 2503.23383).
-All functions are pure.
+A call is a closed Python block followed, anywhere later, by ```` ```output ```` (ToRL, arXiv 2503.23383). The dialect
+says how a block of Python may be spelled: 1 knows ```` ```python ```` alone, 2 knows every spelling that can only mean
+Python. All functions are pure.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torl_core.config import ToolConfig
 from torl_core.protocols import Codec
@@ -17,9 +19,20 @@ from torl_core.types import TokenIds, ToolCall
 CALL_MARK = "```output"
 
 _FENCE = "```"
-_PYTHON_FENCE = "```python"
+_TILDES = "~~~"
 _TRACEBACK = "Traceback (most recent call last):"
 _GROUP_TRACEBACK = "  + Exception Group Traceback (most recent call last):"
+
+_PYTHON_FENCE = re.compile(r"(```|~~~)[ \t]*py(?:thon)?(?:3(?:\.\d+)?)?\s*$", re.IGNORECASE)
+"""How a line ends that opens a block in dialect 2."""
+
+_MARGIN = re.compile(r"(?:[ \t]|[-*+][ \t]|\d{1,9}[.)][ \t])*")
+"""What may stand before an indented fence: blanks and the markers of lists."""
+
+_TAB_COLUMNS = 4
+
+_LIKE_A_MARK = re.compile(r"(?:```|~~~)[ \t]*output", re.IGNORECASE)
+"""The call mark, and what a reader would take for it."""
 
 
 def call_end(token_ids: TokenIds, codec: Codec) -> int | None:
@@ -38,43 +51,98 @@ def call_end(token_ids: TokenIds, codec: Codec) -> int | None:
     return bisect_left(range(len(token_ids)), True, key=complete)
 
 
-def _scan(text: str) -> Iterator[tuple[Literal["block", "request"], str]]:
-    """Closed ```` ```python ```` blocks, and call marks outside of open blocks, in the order they were completed.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a text that the model wrote between two tool outputs holds.
 
-    A block opens with a line that ends in the fence and closes with the next line that starts with three backticks (the
-    call mark itself, too). So a fence or mark inside a line of code belongs to the code.
+    `blocks` has the code of every closed Python block. `requests` has, for each call that is requested, the blocks that
+    were closed since the request before it, at least one. `unrecognised` counts what looks like a request and is none:
+    a call mark without a new block before it, and other spellings of the mark.
     """
-    code: list[str] | None = None
-    for line in text.split("\n"):
-        if code is not None and not line.lstrip().startswith(_FENCE):
-            code.append(line)
-            continue
-        if code is not None:
-            yield "block", "\n".join(code)
-        code = [] if line.rstrip().endswith(_PYTHON_FENCE) else None
-        if CALL_MARK in line:
-            yield "request", ""
+
+    blocks: tuple[str, ...] = ()
+    requests: tuple[tuple[str, ...], ...] = ()
+    unrecognised: int = 0
 
 
-def code_blocks(model_text: str) -> list[str]:
-    """Code of every closed ```` ```python ```` block in text the model wrote."""
-    return [code for kind, code in _scan(model_text) if kind == "block"]
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """The fence that opened a block: three backticks or tildes, and how many columns stand before them."""
+
+    mark: str
+    columns: int = 0
+
+    def is_closed_by(self, line: str) -> bool:
+        return line.lstrip().startswith((self.mark, CALL_MARK))
+
+    def code(self, lines: list[str]) -> str:
+        """The lines without the fence's own indentation, as far as the first of them has it (as in CommonMark).
+
+        A block whose code stands further left than its fence thus keeps its inner indentation.
+        """
+        if not self.columns:
+            return "\n".join(lines)
+        spaced = [_without_leading_tabs(line) for line in lines]
+        first = next((line for line in spaced if line.strip()), "")
+        width = min(self.columns, _blanks(first))
+        return "\n".join(line[min(width, _blanks(line)) :] for line in spaced)
 
 
-def requested_code(model_text: str) -> list[str]:
-    """Code of every call requested in text the model wrote since the last tool output.
+def read(model_text: str, dialect: int) -> Reading:
+    """Find the blocks and requests of a text, in one pass over its lines.
 
-    A request asks for the latest block since the request before it; a mark without a new block asks for nothing.
+    A block opens with a line that ends in the fence and closes with the next line that starts with its three backticks
+    (or tildes), or with the call mark. So a fence or mark inside a line of code belongs to the code.
     """
-    requests: list[str] = []
-    latest: str | None = None
-    for kind, code in _scan(model_text):
-        if kind == "block":
-            latest = code
-        elif latest is not None:
-            requests.append(latest)
-            latest = None
-    return requests
+    if _FENCE not in model_text and _TILDES not in model_text:
+        return Reading()
+    blocks: list[str] = []
+    requests: list[tuple[str, ...]] = []
+    asked = unrecognised = 0
+    fence: _Fence | None = None
+    code: list[str] = []
+    for line in model_text.split("\n"):
+        if fence is not None:
+            if not fence.is_closed_by(line):
+                code.append(line)
+                continue
+            blocks.append(fence.code(code))
+        fence, code = _opened_by(line, dialect), []
+        marks = len(_LIKE_A_MARK.findall(line))
+        if CALL_MARK in line and asked < len(blocks):
+            requests.append(tuple(blocks[asked:]))
+            asked = len(blocks)
+            marks -= 1
+        unrecognised += marks
+    return Reading(tuple(blocks), tuple(requests), unrecognised)
+
+
+def code_of(blocks: Sequence[str], tool: ToolConfig) -> tuple[str, int]:
+    """The code that a request for `blocks` runs, and how many of them it is made of."""
+    chosen = blocks if tool.blocks == "joined" else blocks[-1:]
+    return "\n".join(chosen), len(chosen)
+
+
+def _opened_by(line: str, dialect: int) -> _Fence | None:
+    if _FENCE not in line and _TILDES not in line:
+        return None
+    if dialect == 1:
+        return _Fence(_FENCE) if line.rstrip().endswith("```python") else None
+    found = _PYTHON_FENCE.search(line)
+    if found is None:
+        return None
+    margin = _without_leading_tabs(line[: found.start()].rstrip(found[1]))
+    return _Fence(found[1], len(margin) if _MARGIN.fullmatch(margin) else 0)
+
+
+def _without_leading_tabs(line: str) -> str:
+    """`line` with the tabs of its indentation as blanks."""
+    blanks = _blanks(line)
+    return line[:blanks].expandtabs(_TAB_COLUMNS) + line[blanks:]
+
+
+def _blanks(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
 
 
 def observation(call: ToolCall, tool: ToolConfig) -> str:

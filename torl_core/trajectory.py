@@ -56,6 +56,7 @@ class TrajectoryBuilder:
         stop: Stop,
         refused_calls: int,
         discarded_tokens: int,
+        dialect: int,
     ) -> Trajectory:
         return Trajectory(
             trajectory_id=trajectory_id,
@@ -67,6 +68,7 @@ class TrajectoryBuilder:
             stop=stop,
             refused_calls=refused_calls,
             discarded_tokens=discarded_tokens,
+            dialect=dialect,
         )
 
     def _spend(self, tokens: int) -> None:

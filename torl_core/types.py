@@ -62,7 +62,8 @@ class ToolCall:
     """One executed snippet. `stdout` and `stderr` are already capped by the sandbox, the cut marked in the text.
 
     `duration_s` is wall time of the snippet itself, `queued_s` the time it waited for a worker. `exit_code` is the
-    process's own, negative for a signal, None when it was killed by the sandbox.
+    process's own, negative for a signal, None when it was killed by the sandbox. `blocks` is how many blocks of the
+    response the code is made of; None where nobody counted (an earlier version of torl, or the sandbox on its own).
     """
 
     code: str
@@ -74,6 +75,7 @@ class ToolCall:
     exit_code: int | None = None
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
+    blocks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,10 @@ class Timing:
 class Trajectory:
     """One response to one prompt: what the model sampled and what the tool answered, in order.
 
-    `refused_calls` counts requests past C, which were not executed. `discarded_tokens` counts tokens an engine returned
+    `refused_calls` counts requests that were not executed, because generation no longer stopped at them (past C, for
+    one). `discarded_tokens` counts tokens an engine returned
     behind the token that completed a call; they are in no segment (an engine that keeps its contract returns none).
+    `dialect` is the version of the tool protocol; None where an earlier version of torl, which knew only 1, stored it.
     """
 
     trajectory_id: str
@@ -103,6 +107,7 @@ class Trajectory:
     refused_calls: int = 0
     discarded_tokens: int = 0
     timing: Timing = Timing()
+    dialect: int | None = None
 
     @property
     def token_ids(self) -> TokenIds:

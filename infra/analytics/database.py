@@ -8,7 +8,7 @@ import re
 import reprlib
 import tempfile
 import uuid
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -163,35 +163,48 @@ def _views(
     return connection
 
 
-def _refs(manifests: Mapping[str, StepManifest | EvaluationManifest], left_out: Container[str]) -> list[Ref]:
-    return [ref for manifest in manifests.values() for ref in manifest.trajectories if ref.key not in left_out]
+def _refs(manifests: Mapping[str, StepManifest | EvaluationManifest], left_out: Container[str]) -> list[list[Ref]]:
+    """Their files, grouped by the version of the code that wrote them: those of one version have the same columns."""
+    alike: dict[Hashable, list[Ref]] = {}
+    for manifest in manifests.values():
+        refs = [ref for ref in manifest.trajectories if ref.key not in left_out]
+        if refs:
+            alike.setdefault((manifest.schema_version, manifest.versions.get("code")), []).extend(refs)
+    return list(alike.values())
 
 
-def _step_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
+def _step_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Sequence[Ref]]) -> None:
     """A view raw.step_rows over the files of `refs`, with their hive partitions as columns in front."""
-    columns = ", ".join(_STEP_PARTITION)
-    if not refs:
-        _table(connection, "step_rows", pa.schema([*_STEP_PARTITION.items(), *SCHEMA]).empty_table())
-        return
     types = ", ".join(f"{column}: {_SQL_TYPES[kind]}" for column, kind in _STEP_PARTITION.items())
-    connection.execute(
-        f"CREATE VIEW raw.step_rows AS SELECT {columns}, * EXCLUDE ({columns}) "
-        f"FROM read_parquet({_paths(store, refs)}, hive_partitioning = true, hive_types = {{{types}}})"
-    )
+    schema = pa.schema([*_STEP_PARTITION.items(), *SCHEMA])
+    _responses(connection, store, "step_rows", schema, refs, f"hive_partitioning = true, hive_types = {{{types}}}")
 
 
-def _evaluation_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Ref]) -> None:
+def _evaluation_rows(connection: duckdb.DuckDBPyConnection, store: Store, refs: Sequence[Sequence[Ref]]) -> None:
     """A view raw.evaluation_rows over the files of `refs`; `file` leads to the manifest that names it.
 
     The folders are not read as hive partitions: earlier versions of torl named them otherwise.
     """
-    if not refs:
-        _table(connection, "evaluation_rows", pa.schema([*SCHEMA, ("file", pa.string())]).empty_table())
-        return
-    connection.execute(
-        "CREATE VIEW raw.evaluation_rows AS "
-        f"FROM read_parquet({_paths(store, refs)}, hive_partitioning = false, filename = 'file')"
-    )
+    schema = pa.schema([*SCHEMA, ("file", pa.string())])
+    _responses(connection, store, "evaluation_rows", schema, refs, "hive_partitioning = false, filename = 'file'")
+
+
+def _responses(
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    name: str,
+    schema: pa.Schema,
+    refs: Sequence[Sequence[Ref]],
+    options: str,
+) -> None:
+    """A view raw.`name` over the files of `refs`, in which a column or field that a file does not have is NULL.
+
+    Of each group of `refs`, which have the same columns, DuckDB looks into only one file when the view is made.
+    """
+    _table(connection, f"no_{name}", schema.empty_table())
+    parts = [f"FROM read_parquet({_paths(store, alike)}, {options})" for alike in refs]
+    query = " UNION ALL BY NAME ".join([f"FROM raw.no_{name}", *parts])
+    connection.execute(f"CREATE VIEW raw.{name} AS {query}")
 
 
 def _paths(store: Store, refs: Sequence[Ref]) -> str:

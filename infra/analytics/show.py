@@ -105,11 +105,18 @@ def _facts(row: Mapping[str, Any]) -> Table:
         "advantage": _advantage(row["advantage"]),
         "tokens": f"{row['prompt_tokens']} prompt, {row['model_tokens']} model, {row['tool_tokens']} tool; "
         + {"end": "the model ended it", "length": "cut by the token budget"}[row["stop"]],
+        "calls": _calls_in_words(row),
         "time": f"{row['total_s']:.2f} s: generating {row['generate_s']:.2f}, executing {row['execute_s']:.2f}",
     }
     for name, value in facts.items():
         table.add_row(name, value if isinstance(value, Text) else Text(harmless(value)))
     return table
+
+
+def _calls_in_words(row: Mapping[str, Any]) -> str:
+    unrecognised = row["unrecognised_calls"]
+    counts = f"{len(row['tool_calls'])} executed, {row['refused_calls']} refused"
+    return counts if unrecognised is None else f"{counts}, {unrecognised} that only look like a call"
 
 
 def _advantage(value: float | None) -> str:
@@ -131,12 +138,11 @@ def _panel(span: Span) -> Panel:
 
 
 def _calls(row: Mapping[str, Any]) -> Table:
-    table = Table("call", "status", "ran", "waited", "exit", "stdout", "stderr", title_justify="left")
+    table = Table("call", "blocks", "status", "ran", "waited", "exit", "stdout", "stderr", title_justify="left")
     for number, call in enumerate(row["tool_calls"], start=1):
-        exit_code = "" if call["exit_code"] is None else str(call["exit_code"])
+        blocks, exit_code = ("" if call[name] is None else str(call[name]) for name in ("blocks", "exit_code"))
         texts = [Text(harmless(call[name].strip()), overflow="fold") for name in ("stdout", "stderr")]
         status = Text(harmless(call["status"]), style="green" if call["status"] == "ok" else "red")
-        table.add_row(
-            str(number), status, f"{call['duration_s']:.3f} s", f"{call['queued_s']:.3f} s", exit_code, *texts
-        )
+        times = (f"{call[name]:.3f} s" for name in ("duration_s", "queued_s"))
+        table.add_row(str(number), blocks, status, *times, exit_code, *texts)
     return table

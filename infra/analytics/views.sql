@@ -53,6 +53,7 @@ CREATE VIEW figure5 AS
 WITH counted AS (
   SELECT *,
     len(tool_calls) AS executed,
+    list_sum(list_transform(tool_calls, lambda call: coalesce(call.blocks, 1))) AS executed_blocks,
     len(list_filter(tool_calls, lambda call: call.status = 'ok')) AS passed
   FROM trajectories
 )
@@ -62,13 +63,14 @@ SELECT campaign, step, any_value(max_calls) AS max_calls,
   sum(passed) / nullif(sum(executed), 0) AS pass_ratio,
   sum(passed) FILTER (correct) / nullif(sum(executed) FILTER (correct), 0) AS pass_ratio_in_right,
   sum(passed) FILTER (NOT correct) / nullif(sum(executed) FILTER (NOT correct), 0) AS pass_ratio_in_wrong,
-  sum(executed) / nullif(sum(n_code_blocks), 0) AS executed_code_ratio,
+  coalesce(sum(executed_blocks), 0) / nullif(sum(n_code_blocks), 0) AS executed_code_ratio,
   avg(code_before_answer::INTEGER) AS code_before_answer_ratio
 FROM counted
 GROUP BY campaign, step
 ORDER BY campaign, step;
 
 -- How training goes. Accuracy and reward are over judged responses; `ungraded_share` is what could not be judged.
+-- `unrecognised_calls` is how many a response has of what looks like a call and is none.
 CREATE VIEW progress AS
 WITH rows AS (
   SELECT campaign, step,
@@ -79,6 +81,7 @@ WITH rows AS (
     avg(model_tokens) AS model_tokens,
     avg(tool_tokens) AS tool_tokens,
     avg(len(tool_calls)) AS calls,
+    avg(unrecognised_calls) AS unrecognised_calls,
     avg((stop = 'length')::INTEGER) AS truncated_share,
     avg((correct IS NULL)::INTEGER) AS ungraded_share
   FROM trajectories
@@ -104,6 +107,7 @@ SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, any_
   avg((correct IS NULL)::INTEGER) AS ungraded_share,
   avg((n_code_blocks > 0)::INTEGER) AS code_ratio,
   sum(len(list_filter(tool_calls, lambda call: call.status = 'ok'))) / nullif(sum(len(tool_calls)), 0) AS pass_ratio,
+  avg(unrecognised_calls) AS unrecognised_calls,
   avg(reward) AS reward,
   avg(model_tokens + tool_tokens) AS response_tokens
 FROM (SELECT * REPLACE (coalesce(kind, '') AS kind) FROM evaluations)

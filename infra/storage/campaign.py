@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from infra.settings import parse
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_bytes, digest_file
-from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, check_version, newer_version
+from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, conformed, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, DataError, StoreError, UnreadableError
@@ -183,11 +183,17 @@ def put_table(store: Store, folder: str, table: pa.Table, prefix: str = "part-")
 
 
 def get_table(store: Store, ref: Ref) -> pa.Table:
-    """Raises StoreError when the file is missing, not what `ref` names, or trajectories of a newer schema version."""
-    table = pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
-    if VERSION_KEY in (table.schema.metadata or {}):
-        check_version(table.schema)
-    return table
+    """A stored table; trajectories of an older schema version with the columns of the newest.
+
+    Raises StoreError when the file is missing, not what `ref` names, or trajectories of a newer schema version.
+    """
+    table = get_table_as_written(store, ref)
+    return conformed(table) if VERSION_KEY in (table.schema.metadata or {}) else table
+
+
+def get_table_as_written(store: Store, ref: Ref) -> pa.Table:
+    """With the columns that the file has. Raises StoreError when it is missing or not what `ref` names."""
+    return pq.read_table(pa.BufferReader(store.get_object(ref.key, ref.digest)))
 
 
 OnError = Callable[[str, StoreError], None]
@@ -273,9 +279,9 @@ class CampaignStore:
         """Raises StoreError when there is none, or another version of torl wrote one that this version refuses."""
         key = self.config_key
         # A key that an earlier version did not write gets its default here. Where that default is not what the earlier
-        # version did, the old value must be filled in here, before validation: a stored campaign goes on as it began.
+        # version did, `_of_record` fills in the old value: a stored campaign goes on as it began.
         try:
-            return parse(CampaignConfig, self.store.read_json(key), self.store.uri_of(key))
+            return parse(CampaignConfig, _of_record(self.store.read_json(key)), self.store.uri_of(key))
         except ConfigError as error:
             raise StoreError(
                 error.what,
@@ -502,6 +508,13 @@ def existing_store(uri: str) -> Store:
             "Correct the address; it is what the campaign's config names as `store`",
         )
     return store
+
+
+def _of_record(config: Any) -> Any:
+    """A recorded config with what every campaign had before there was a setting for it; anything else as it is."""
+    if not isinstance(config, dict) or not isinstance(config.get("tool"), dict):
+        return config
+    return {**config, "tool": {"dialect": 1, **config["tool"]}}
 
 
 def campaigns(store: Store) -> list[CampaignStore]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from infra.storage.campaign import CampaignStore, Compaction, Ref, StepManifest, get_table
+from infra.storage.campaign import CampaignStore, Compaction, Ref, StepManifest, get_table_as_written
 from torl_core.errors import StoreError
 
 TARGET_BYTES = 128 << 20
@@ -55,7 +55,7 @@ def grouped(refs: Sequence[Ref], limit: int = TARGET_BYTES) -> list[list[Ref]]:
 
 
 def _merge_group(campaign: CampaignStore, step: int, group: Sequence[Ref]) -> Ref:
-    tables = [get_table(campaign.store, ref) for ref in group]
+    tables = [get_table_as_written(campaign.store, ref) for ref in group]
     if any(not table.schema.equals(tables[0].schema, check_metadata=True) for table in tables):
         raise StoreError(
             f"the files of step {step} of campaign {campaign.name!r} have different schemas",
@@ -64,7 +64,7 @@ def _merge_group(campaign: CampaignStore, step: int, group: Sequence[Ref]) -> Re
         )
     rows = pa.concat_tables(tables)
     merged = campaign.put_trajectories(step, rows)
-    if not get_table(campaign.store, merged).equals(rows):
+    if not get_table_as_written(campaign.store, merged).equals(rows):
         raise StoreError(
             f"{campaign.store.uri_of(merged.key)} does not read back as it was written",
             "A compaction changes no row",

@@ -1,9 +1,10 @@
 """Trajectories as rows of a table, and back. Pure conversion; reading and writing is elsewhere.
 
 One schema serves rows before grading (the verdict's columns are null), after it, and evaluations. Files and manifests
-carry its version; a change to either that readers would notice raises it, and older versions stay readable.
-docs/store.md describes every column. Everything in a `Record` comes back equal, log-probabilities as float32.
-Columns after `discarded_tokens` that no Record field feeds are views, for people and for SQL.
+carry its version; a change to either that readers would notice raises it, and older versions stay readable. A column
+or a call's field that a file does not have is null, so that another nullable one needs no new version. docs/store.md
+describes every column. Everything in a `Record` comes back equal, log-probabilities as float32. Columns after
+`discarded_tokens` that no Record field feeds are views, for people and for SQL.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import pyarrow as pa
 from torl_core.errors import StoreError
 from torl_core.grading.extract import prose
 from torl_core.protocols import Codec
-from torl_core.tool_calls import code_blocks
+from torl_core.tool_calls import read
 from torl_core.types import CallStatus, Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"torl.schema_version"
 
 _SEGMENT = pa.struct(
@@ -47,6 +48,7 @@ _CALL = pa.struct(
         ("exit_code", pa.int32()),
         ("cpu_s", pa.float64()),
         ("peak_memory_bytes", pa.int64()),
+        ("blocks", pa.int32()),  # of the response, joined to this code; null: version 1 of the schema
     ]
 )
 SCHEMA = pa.schema(
@@ -62,6 +64,7 @@ SCHEMA = pa.schema(
         ("problem_metadata", pa.string()),  # JSON
         ("template", pa.string()),
         ("stop", pa.string()),
+        ("dialect", pa.int32()),  # of the tool protocol; null: version 1 of the schema
         ("token_ids", pa.list_(pa.int32())),  # (T), prompt included
         ("loss_mask", pa.list_(pa.bool_())),  # (T)
         ("logprobs", pa.list_(pa.float32())),  # (T), 0 where the mask is false
@@ -78,6 +81,7 @@ SCHEMA = pa.schema(
         ("model_tokens", pa.int32()),
         ("tool_tokens", pa.int32()),
         ("n_code_blocks", pa.int32()),  # python blocks the model wrote and closed
+        ("unrecognised_calls", pa.int32()),  # what looks like a request and is none; null: version 1 of the schema
         ("code_before_answer", pa.bool_()),  # null without a code block or without a box
         ("correct", pa.bool_()),  # null: not graded, or could not be judged
         ("extracted_answer", pa.string()),
@@ -91,7 +95,7 @@ SCHEMA = pa.schema(
 
 _READ = [
     *("trajectory_id", "group_id", "policy_version", "problem_id", "source", "statement", "gold_answer"),
-    *("problem_metadata", "template", "stop", "segments", "tool_calls", "refused_calls", "discarded_tokens"),
+    *("problem_metadata", "template", "stop", "dialect", "segments", "tool_calls", "refused_calls", "discarded_tokens"),
     *("generate_s", "execute_s", "total_s", "prompt_tokens"),
     *("correct", "extracted_answer", "grade_reason", "reward_terms", "advantage"),
 ]
@@ -126,8 +130,8 @@ def records_to_table(records: Sequence[Record], codec: Codec) -> pa.Table:
 
 
 def table_to_records(table: pa.Table) -> list[Record]:
-    """Inverse of `records_to_table`. Raises StoreError for a table of a newer schema version, or of none."""
-    check_version(table.schema)
+    """Inverse of `records_to_table`. Raises as `conformed`."""
+    table = conformed(table)
     rows = table.select(_READ).to_pylist(maps_as_pydicts="strict")
     long = (_slices(table.column(name)) for name in ("token_ids", "logprobs"))
     return [_record(row, ids, logprobs) for row, ids, logprobs in zip(rows, *long, strict=True)]
@@ -187,6 +191,7 @@ def _row(record: Record, codec: Codec) -> dict[str, Any]:
         "problem_metadata": json.dumps(dict(problem.metadata), sort_keys=True, ensure_ascii=False),
         "template": t.prompt.template,
         "stop": t.stop,
+        "dialect": t.dialect,
         "segments": _segment_rows(t, texts),
         "tool_calls": [{name: getattr(call, name) for name in _CALL.names} for call in t.tool_calls],
         "refused_calls": t.refused_calls,
@@ -199,7 +204,9 @@ def _row(record: Record, codec: Codec) -> dict[str, Any]:
         "prompt_tokens": len(t.prompt.token_ids),
         "model_tokens": by_author["model"],
         "tool_tokens": by_author["tool"],
-        **text_features([text for text, s in zip(texts, t.segments, strict=True) if s.author == "model"]),
+        **text_features(
+            [text for text, s in zip(texts, t.segments, strict=True) if s.author == "model"], t.dialect or 1
+        ),
         **_verdict(record.grade, record.reward, record.advantage),
     }
 
@@ -253,6 +260,7 @@ def _trajectory(row: Mapping[str, Any], ids: tuple[int, ...], logprobs: tuple[fl
         refused_calls=row["refused_calls"],
         discarded_tokens=row["discarded_tokens"],
         timing=Timing(row["generate_s"], row["execute_s"], row["total_s"]),
+        dialect=row["dialect"],
     )
 
 
@@ -262,17 +270,20 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\b")
 _MARK = "\x00"
 
 
-def text_features(model_texts: Sequence[str]) -> dict[str, Any]:
-    """Of the model's segments: how many code blocks, and whether one was closed before the last box outside code.
+def text_features(model_texts: Sequence[str], dialect: int) -> dict[str, Any]:
+    """Of the model's segments: how many code blocks, what only looks like a request, and whether a block was closed
+    before the last box outside code.
 
-    The second is None without a code block or without a box.
+    The last is None without a code block or without a box.
     """
-    blocks = [len(code_blocks(text)) for text in model_texts]
+    readings = [read(text, dialect) for text in model_texts]
+    blocks = [len(reading.blocks) for reading in readings]
     before: bool | None = None
     if any(blocks) and (box := _last_box(model_texts)):
         index, position = box
-        before = any(blocks[:index]) or bool(code_blocks(model_texts[index][:position]))
-    return {"n_code_blocks": sum(blocks), "code_before_answer": before}
+        before = any(blocks[:index]) or bool(read(model_texts[index][:position], dialect).blocks)
+    unrecognised = sum(reading.unrecognised for reading in readings)
+    return {"n_code_blocks": sum(blocks), "unrecognised_calls": unrecognised, "code_before_answer": before}
 
 
 def _last_box(texts: Sequence[str]) -> tuple[int, int] | None:
@@ -311,11 +322,21 @@ def _lists(rows: Sequence[Sequence[Any]], dtype: Any) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-def check_version(schema: pa.Schema) -> None:
-    """Raises StoreError unless this version of torl reads tables of that schema's version."""
-    found = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+def conformed(table: pa.Table) -> pa.Table:
+    """`table` under exactly `SCHEMA`: null where it has no such column or field, without what `SCHEMA` does not know.
+
+    Raises StoreError for a table of a newer schema version, or of none.
+    """
+    found = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
     if not found.isdigit() or int(found) > SCHEMA_VERSION:
         raise StoreError(*newer_version("the trajectory table", found))
+    if table.schema.equals(SCHEMA, check_metadata=True):
+        return table
+    columns = [
+        table.column(field.name) if field.name in table.schema.names else pa.nulls(len(table), field.type)
+        for field in SCHEMA
+    ]
+    return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
 
 
 def newer_version(what: str, found: object) -> tuple[str, str, str]:

@@ -182,3 +182,22 @@ def test_where_the_source_lies_is_no_part_of_identity():
     assert one.identity() == other.identity()
     assert one.identity() != config("fork", fork=given | {"policy": "q"}).identity()
     assert one.identity() != config("fork").identity()
+
+
+# --- what is filled in when a campaign starts
+
+
+def test_a_new_campaign_has_the_newest_dialect_and_a_stored_one_keeps_its_own(tmp_path):
+    wanted = config("tool").model_copy(update={"store": str(tmp_path)})
+    assert wanted.tool.dialect is None
+    assert pin(wanted).tool.dialect == 2
+    store = CampaignStore(Store.open(tmp_path), "tool")
+    store.save_config(pin(wanted))
+    recorded = store.store.read_json(store.config_key)
+    del recorded["tool"]["dialect"]  # as an earlier version recorded it
+    store.store.write_json(store.config_key, recorded)
+    assert pin(wanted).tool.dialect == 1
+    store.check_config(pin(wanted))
+    other = wanted.model_copy(update={"tool": wanted.tool.model_copy(update={"dialect": 2})})
+    with pytest.raises(ConfigError, match=r"tool\.dialect was 1, is now 2"):
+        store.check_config(pin(other))

@@ -64,10 +64,10 @@ def ran(stdout: str, status: CallStatus = "ok", stderr: str = "") -> ToolCall:
 
 
 def answer(
-    *answers: Generated | ToolCall, calls: int = 1, budget: int = 1000, session: bool = False
+    *answers: Generated | ToolCall, calls: int = 1, budget: int = 1000, **tool: Any
 ) -> tuple[list[Any], Trajectory]:
     """Play one episode against given answers; returns its requests and the trajectory. All answers must be used."""
-    steps = episode(ATTEMPT, ToolConfig(max_calls=calls, session=session), budget, CODEC)
+    steps = episode(ATTEMPT, ToolConfig(max_calls=calls, **tool), budget, CODEC)
     requests: list[Any] = [next(steps)]
     requests.extend(steps.send(one) for one in answers[:-1])
     with pytest.raises(StopIteration) as ended:

@@ -70,7 +70,8 @@ def test_a_call_is_executed_and_its_output_stands_in_the_context() -> None:
         ("tool", "\n2\n```\n"),
         ("model", "So \\boxed{2}<|endoftext|>"),
     ]
-    assert trajectory.tool_calls == (ran("2\n"),)
+    assert trajectory.tool_calls == (replace(ran("2\n"), blocks=1),)
+    assert trajectory.dialect == 2
     assert trajectory.token_ids == requests[2].token_ids + CODEC.encode("So \\boxed{2}") + (END,)
 
 
@@ -91,6 +92,77 @@ def test_code_may_stand_before_a_mark_that_asked_for_nothing() -> None:
         generated("see ```output"), generated("\n", BLOCK, "```output"), ran("2"), generated(END), calls=1
     )
     assert requests[2] == Execute("print(1 + 1)")
+
+
+def test_a_campaign_of_dialect_1_knows_one_spelling_of_python() -> None:
+    block = BLOCK.replace("```python", "```py")
+    requests, trajectory = answer(generated(block, "```output"), generated(END), dialect=1)
+    assert [type(r) for r in requests] == [Generate, Generate]
+    assert (trajectory.dialect, trajectory.tool_calls) == (1, ())
+    requests, trajectory = answer(generated(block, "```output"), ran("2"), generated(END), dialect=2)
+    assert requests[1] == Execute("print(1 + 1)")
+    assert (trajectory.dialect, len(trajectory.tool_calls)) == (2, 1)
+
+
+def test_joined_blocks_are_executed_as_one_and_counted() -> None:
+    text = "```python\nx = 1\n```\n```python\nprint(x)\n```\n```output"
+    requests, trajectory = answer(generated(text), ran("1"), generated(END), blocks="joined")
+    assert requests[1] == Execute("x = 1\nprint(x)")
+    assert [(call.code, call.blocks) for call in trajectory.tool_calls] == [("x = 1\nprint(x)", 2)]
+    requests, trajectory = answer(generated(text), ran("1"), generated(END))
+    assert [(call.code, call.blocks) for call in trajectory.tool_calls] == [("print(x)", 1)]
+
+
+def test_after_eight_marks_without_code_generation_no_longer_stops_at_marks() -> None:
+    mark, last = generated("x ```output"), generated(" ```output " + BLOCK + "```output\n3", END)
+    requests, trajectory = answer(*[mark] * 8, last)
+    assert [request.stop for request in requests] == [("```output",)] * 8 + [()]
+    assert trajectory.tool_calls == ()
+    assert trajectory.refused_calls == 1  # counted as past C, instead of executed
+    requests, _ = answer(*[mark] * 12, generated(END), dialect=1)
+    assert [request.stop for request in requests] == [("```output",)] * 13
+
+
+def test_marks_without_code_are_counted_over_the_whole_response() -> None:
+    mark, call = generated("x ```output"), (generated(BLOCK, "```output"), ran("2"))
+    requests, trajectory = answer(*[mark] * 7, *call, mark, generated(END), calls=2)
+    assert [len(r.stop) for r in requests if isinstance(r, Generate)] == [1] * 9 + [0]
+    assert len(trajectory.tool_calls) == 1
+
+
+@dataclass
+class CountingCodec:
+    """Counts the tokens that are decoded."""
+
+    decoded: int = 0
+    end_token_ids: frozenset[int] = CODEC.end_token_ids
+
+    def encode(self, text: str) -> TokenIds:
+        return CODEC.encode(text)
+
+    def decode(self, token_ids: TokenIds) -> str:
+        self.decoded += len(token_ids)
+        return CODEC.decode(token_ids)
+
+
+@pytest.mark.parametrize("piece", ["```output", "```output\n", "``````output \n```python\n", "1 + 1 = 2\n", "`", BLOCK])
+def test_the_work_of_an_episode_is_linear_in_its_tokens(piece: str) -> None:
+    def work(tokens: int) -> tuple[int, int]:
+        """(requests, decoded tokens) of a response that repeats `piece`."""
+        codec, model = CountingCodec(), Model((CODEC.encode(piece) * tokens)[:tokens])
+        steps = episode(ATTEMPT, ToolConfig(max_calls=2), tokens, codec)
+        request: Any = next(steps)
+        while True:
+            try:
+                reply = model.generate(request) if isinstance(request, Generate) else ran("2")
+                request = steps.send(reply)
+            except StopIteration:
+                return len(model.seen), codec.decoded
+
+    for tokens in (200, 800, 3072):
+        requests, decoded = work(tokens)
+        assert requests <= 2 + 8 + 1
+        assert decoded <= 15 * tokens
 
 
 def test_past_c_requests_are_not_executed_but_counted() -> None:
@@ -211,7 +283,10 @@ FRAGMENTS = [
     "```python\n", "print(1)", "\n```\n", "```", "```output", "```output\n", "``", "`", "output", "put", "\n", "out",
     "<|endoftext|>", "<|im_end|>", "é", "漢", "e\u0301", "\\boxed{2}", " ",
 ]  # fmt: skip
-CALLS = ["```python\nprint(1)\n```\n```output", "\n```python\n2\n```output\n", "é```python\n\n```\nso\n```outputs\n"]
+CALLS = [
+    "```python\nprint(1)\n```\n```output", "\n```python\n2\n```output\n", "é```python\n\n```\nso\n```outputs\n",
+    "\n1. ```py\n   3\n   ```\n~~~Python3\n4\n~~~\n```output", "```output\n" * 5,
+]  # fmt: skip
 
 
 def in_pieces(text: str, cuts: list[int]) -> TokenIds:
@@ -247,7 +322,12 @@ tool_outputs = st.builds(
 
 @dataclass
 class Model:
-    """Samples given tokens in order, then end-of-text. Keeps the contract of engines, or overruns by 3 tokens."""
+    """Samples given tokens in order, then end-of-text. Keeps the contract of engines, or overruns by 3 tokens.
+
+    No mark is spelled by more than `window` tokens.
+    """
+
+    window = 16
 
     tokens: TokenIds
     overrun: bool = False
@@ -263,7 +343,7 @@ class Model:
             if ids[-1] == END:
                 finish = "end"
                 break
-            if any(stop in CODEC.decode(ids) for stop in request.stop):
+            if any(stop in CODEC.decode(ids[-self.window :]) for stop in request.stop):
                 finish = "stop"
                 break
         self.seen.append((request, ids))
@@ -279,20 +359,32 @@ class Model:
     budget=st.integers(1, 400),
     overrun=st.booleans(),
     max_chars=st.sampled_from([1, 40, 2000]),
+    dialect=st.sampled_from([1, 2]),
+    blocks=st.sampled_from(["latest", "joined"]),
 )
 def test_laws_of_the_episode(
-    tokens: TokenIds, outputs: list[ToolCall], max_calls: int, budget: int, overrun: bool, max_chars: int
+    tokens: TokenIds,
+    outputs: list[ToolCall],
+    max_calls: int,
+    budget: int,
+    overrun: bool,
+    max_chars: int,
+    dialect: Any,
+    blocks: Any,
 ) -> None:
-    tool = ToolConfig(max_calls=max_calls, observation_max_chars=max_chars)
+    tool = ToolConfig(max_calls=max_calls, observation_max_chars=max_chars, dialect=dialect, blocks=blocks)
     model = Model(tokens, overrun)
     steps = episode(ATTEMPT, tool, budget, CODEC)
     request: Generate | Execute = next(steps)
     events: list[tuple[str, TokenIds]] = []
-    executed = 0
+    executed = empty_marks = 0
+    codes: list[str] = []
     while True:
         reply: Generated | ToolCall
         if isinstance(request, Generate):
-            assert request.stop == (("```output",) if executed < max_calls else ())
+            empty_marks += bool(events) and events[-1][0] == "model"  # it went on behind a mark
+            may_call = executed < max_calls and (dialect == 1 or empty_marks < 8)
+            assert request.stop == (("```output",) if may_call else ())
             assert request.max_new_tokens == budget - sum(len(ids) for _, ids in events)
             # the engine is given exactly what it and the tool made so far
             assert request.token_ids == PROMPT.token_ids + tuple(i for _, ids in events for i in ids)
@@ -301,6 +393,7 @@ def test_laws_of_the_episode(
         else:
             reply = outputs[executed]
             executed += 1
+            codes.append(request.code)
             after_mark = CODEC.decode(events[-1][1]).partition("```output")[2]
             shown = framed(observation(reply, tool), after_mark)
             fits = CODEC.encode(shown)[: budget - sum(len(ids) for _, ids in events)]
@@ -322,7 +415,12 @@ def test_laws_of_the_episode(
     )
     assert trajectory.logprobs == tuple(-0.5 if trained else 0.0 for trained in trajectory.loss_mask)
     assert len(trajectory.tool_calls) == executed <= max_calls
-    assert trajectory.tool_calls == tuple(outputs[:executed])
+    assert [call.code for call in trajectory.tool_calls] == codes
+    made_of = [call.blocks for call in trajectory.tool_calls]
+    assert all(made_of) if blocks == "joined" else made_of == [1] * executed
+    assert [replace(call, code="", blocks=None) for call in trajectory.tool_calls] == [
+        replace(call, code="") for call in outputs[:executed]
+    ]
     assert len(response) <= budget
     assert trajectory.stop == ("end" if response[-1] == END else "length")
     assert trajectory.stop == "end" or len(response) == budget

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.torl_core.episode_kit import build_tokenizer
 from torl_core.codec import HfCodec
 from torl_core.config import ToolConfig
-from torl_core.tool_calls import call_end, code_blocks, framed, last_error_line, observation, requested_code, shorten
+from torl_core.tool_calls import call_end, code_of, framed, last_error_line, observation, read, shorten
 from torl_core.types import CallStatus, ToolCall
 
 TOOL = ToolConfig()
@@ -65,53 +65,177 @@ def test_call_end_is_the_first_prefix_with_the_mark(codec: HfCodec, texts: list[
 # code
 
 
-def test_code_of_a_plain_call() -> None:
+def code_blocks(text: str, dialect: int = 2) -> list[str]:
+    return list(read(text, dialect).blocks)
+
+
+def requested_code(text: str, dialect: int = 2) -> list[str]:
+    return [blocks[-1] for blocks in read(text, dialect).requests]
+
+
+def unrecognised(text: str, dialect: int = 2) -> int:
+    return read(text, dialect).unrecognised
+
+
+BOTH = pytest.mark.parametrize("dialect", [1, 2])
+
+
+@BOTH
+def test_code_of_a_plain_call(dialect: int) -> None:
     text = "Let me see.\n```python\nx = 1\nprint(x)\n```\n```output"
-    assert code_blocks(text) == ["x = 1\nprint(x)"]
-    assert requested_code(text) == ["x = 1\nprint(x)"]
+    assert code_blocks(text, dialect) == ["x = 1\nprint(x)"]
+    assert requested_code(text, dialect) == ["x = 1\nprint(x)"]
+    assert unrecognised(text, dialect) == 0
 
 
-def test_the_mark_itself_closes_a_block() -> None:
-    assert requested_code("```python\nprint(1)\n```output") == ["print(1)"]
+@BOTH
+def test_the_mark_itself_closes_a_block(dialect: int) -> None:
+    assert requested_code("```python\nprint(1)\n```output", dialect) == ["print(1)"]
 
 
-def test_the_latest_block_is_asked_for() -> None:
+@BOTH
+def test_the_latest_block_is_asked_for(dialect: int) -> None:
     text = "```python\nprint(1)\n```\nbetter:\n```python\nprint(2)\n```\n```bash\nls\n```\n```output"
-    assert requested_code(text) == ["print(2)"]
-    assert code_blocks(text) == ["print(1)", "print(2)"]
+    assert requested_code(text, dialect) == ["print(2)"]
+    assert code_blocks(text, dialect) == ["print(1)", "print(2)"]
 
 
-def test_a_mark_without_new_code_asks_for_nothing() -> None:
-    assert requested_code("it prints ```output\n4\n```\n") == []
-    assert requested_code("```python\nprint(1)\n```\n```output\n1\n```\nagain ```output") == ["print(1)"]
+@BOTH
+def test_a_mark_without_new_code_asks_for_nothing(dialect: int) -> None:
+    assert requested_code("it prints ```output\n4\n```\n", dialect) == []
+    assert requested_code("```python\nprint(1)\n```\n```output\n1\n```\nagain ```output", dialect) == ["print(1)"]
 
 
-def test_each_block_can_be_asked_for_once() -> None:
+@BOTH
+def test_each_block_can_be_asked_for_once(dialect: int) -> None:
     text = "```python\na\n```\n```output\n1\n```\n```python\nb\n```\n```output\n2\n```\n```output\n"
-    assert requested_code(text) == ["a", "b"]
+    assert requested_code(text, dialect) == ["a", "b"]
 
 
-def test_an_open_block_is_not_a_block() -> None:
-    assert code_blocks("```python\nprint(1)") == []
-    assert requested_code('```python\nprint("```output') == []
+@BOTH
+def test_an_open_block_is_not_a_block(dialect: int) -> None:
+    assert code_blocks("```python\nprint(1)", dialect) == []
+    assert requested_code('```python\nprint("```output', dialect) == []
 
 
-def test_fences_inside_a_line_of_code_belong_to_it() -> None:
+@BOTH
+def test_fences_inside_a_line_of_code_belong_to_it(dialect: int) -> None:
     code = 'print("```output```")'
-    assert requested_code(f"```python\n{code}\n```\n```output") == [code]
+    assert requested_code(f"```python\n{code}\n```\n```output", dialect) == [code]
+    assert unrecognised(f"```python\n{code}\n```\n```output", dialect) == 0
 
 
-def test_a_block_left_open_is_closed_by_the_next() -> None:
-    assert code_blocks("```python\na\n```python\nb\n```") == ["a", "b"]
+@BOTH
+def test_a_block_left_open_is_closed_by_the_next(dialect: int) -> None:
+    assert code_blocks("```python\na\n```python\nb\n```", dialect) == ["a", "b"]
 
 
-def test_other_languages_and_inline_fences_are_not_python_blocks() -> None:
-    assert code_blocks("```bash\nls\n```\n```\nx\n```\nthe fence ```python opens code") == []
+@BOTH
+def test_other_languages_and_inline_fences_are_not_python_blocks(dialect: int) -> None:
+    text = "```bash\nls\n```\n```\nx\n```\nthe fence ```python opens code"
+    assert code_blocks(text, dialect) == []
+    for name in ("pyth", "pypy", "python2", "ipython", "cython", "pytb", "Python is", "pycon"):
+        assert code_blocks(f"```{name}\nx\n```", dialect) == [], name
 
 
-def test_empty_and_indented_blocks() -> None:
-    assert code_blocks("```python\n```") == [""]
-    assert code_blocks("1. do\n   ```python \n   x\n   ```") == ["   x"]
+@BOTH
+def test_an_empty_block(dialect: int) -> None:
+    assert code_blocks("```python\n```", dialect) == [""]
+
+
+@pytest.mark.parametrize(
+    "fence",
+    ["py", "Python", "PYTHON", "python3", "Python3", "py3", "python3.11", " python", "python \t", "`python", "`\tpy "],
+)
+def test_spellings_that_can_only_mean_python(fence: str) -> None:
+    text = f"So:\n```{fence}\nprint(1)\n```\n```output"
+    assert requested_code(text) == ["print(1)"]
+    assert unrecognised(text) == 0
+    if fence.strip("` \t") != "python" or fence.startswith(" "):
+        assert requested_code(text, dialect=1) == []
+        assert unrecognised(text, dialect=1) == 1
+
+
+def test_a_block_of_tildes_is_closed_by_tildes_or_the_mark() -> None:
+    assert requested_code("~~~python\nx = '''\n```\n'''\n~~~\n```output") == ["x = '''\n```\n'''"]
+    assert requested_code("~~~~py\nprint(1)\n```output") == ["print(1)"]
+    assert code_blocks("```python\na = '''\n~~~\n'''\n```") == ["a = '''\n~~~\n'''"]
+    assert unrecognised("~~~python\nprint(1)\n~~~\n```output", dialect=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("It prints ```output\n4\n```", 1),
+        ("```output```output", 2),
+        ("```python\na\n```\n```output\n1\n```\n```output\n2\n```", 1),
+        ("```python\na\n```\n```output```output", 1),
+        ("```python\na\n```\n~~~output\n1\n~~~", 1),
+        ("```python\na\n```\n``` output", 1),
+        ("```python\na\n```\n```Output", 1),
+        ("~~~python\na\n~~~output", 1),
+        ("```bash\nls\n```\n```output", 1),
+        ("```python title=x\na\n```\n```output", 1),
+        ("```\na\n```\n````output", 1),
+        ("```python\nprint('~~~output')\n```", 0),
+        ("``output`` and ~~ output and the output", 0),
+        ("```python\na\n```", 0),
+        ("", 0),
+    ],
+)
+@BOTH
+def test_what_looks_like_a_request_and_is_none_is_counted(text: str, count: int, dialect: int) -> None:
+    if dialect == 2 or "~~~python" not in text:
+        assert unrecognised(text, dialect) == count
+
+
+def test_the_indentation_of_a_fence_is_not_code() -> None:
+    text = "1. do\n   ```python \n   for i in [1]:\n       print(i)\n\n   x = 1\n   ```\n   ```output"
+    assert requested_code(text) == ["for i in [1]:\n    print(i)\n\nx = 1"]
+    assert requested_code(text, dialect=1) == ["   for i in [1]:\n       print(i)\n\n   x = 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        # CommonMark 0.31, examples 131 to 133
+        (" ```python\n aaa\naaa\n```", "aaa\naaa"),
+        ("  ```python\n  aaa\n  aaa\naaa\n  ```", "aaa\naaa\naaa"),
+        ("   ```python\n   aaa\n    aaa\n  aaa\n   ```", "aaa\n aaa\naaa"),
+        ("- ```python\n  aaa\n  ```", "aaa"),
+        ("12. ```python\n    if x:\n      aaa\n    ```", "if x:\n  aaa"),
+        (">\t1) - ```python\n  aaa\n```", "  aaa"),  # not the margin of a list: nothing is known of what it should be
+        ("\t```python\n\tif x:\n\t\taaa\n\t```", "if x:\n    aaa"),
+        ("\t```python\n    if x:\n\taaa\n\t```", "if x:\naaa"),
+        ("   ````python\n   aaa\n   ````", "aaa"),
+        # code that stands further left than its fence keeps its own indentation
+        ("   ```python\nif x:\n  aaa\n   ```", "if x:\n  aaa"),
+        ("    ```python\n  if x:\n    aaa\n  ```", "if x:\n  aaa"),
+        ("   ```python\n\n   aaa\n   ```", "\naaa"),
+        ("   ```python\n\n   ```", ""),
+        ("do: ```python\n    aaa\n```", "    aaa"),
+    ],
+)
+def test_indented_blocks(text: str, code: str) -> None:
+    assert code_blocks(text) == [code]
+
+
+def test_one_or_all_blocks_of_a_request_are_run() -> None:
+    text = "```python\nx = 1\n```\nthen\n```python\nprint(x)\n```\n```output\n```python\ny\n```output"
+    first, second = read(text, 2).requests
+    assert (first, second) == (("x = 1", "print(x)"), ("y",))
+    assert code_of(first, TOOL) == ("print(x)", 1)
+    joined = ToolConfig(blocks="joined")
+    assert code_of(first, joined) == ("x = 1\nprint(x)", 2)
+    assert code_of(second, joined) == ("y", 1)
+
+
+@pytest.mark.parametrize(
+    "piece", ["`", "~", "```", "``` ", "```py", "```python\n", "```output", "1. ", "\t", "~~~ output\n"]
+)
+def test_reading_takes_time_linear_in_the_text(piece: str) -> None:
+    # a quadratic scan of a million characters would take hours
+    assert len(read(piece * (1_000_000 // len(piece)), 2).requests) <= 1
 
 
 # what is shown

@@ -12,14 +12,14 @@ def test_segments_mask_and_logprobs_follow_the_authors() -> None:
     builder.append_sampled((3, 4), (-0.5, -0.25))
     builder.append_observation(CALL, (5, 6, 7))
     builder.append_sampled((8,), (-1.0,))
-    trajectory = builder.finish("t1", "g1", 3, "end", refused_calls=2, discarded_tokens=1)
+    trajectory = builder.finish("t1", "g1", 3, "end", refused_calls=2, discarded_tokens=1, dialect=2)
 
     assert trajectory.token_ids == (1, 2, 3, 4, 5, 6, 7, 8)
     assert trajectory.loss_mask == (False, False, True, True, False, False, False, True)
     assert trajectory.logprobs == (0.0, 0.0, -0.5, -0.25, 0.0, 0.0, 0.0, -1.0)
     assert trajectory.tool_calls == (CALL,)
     assert (trajectory.policy_version, trajectory.stop) == (3, "end")
-    assert (trajectory.refused_calls, trajectory.discarded_tokens) == (2, 1)
+    assert (trajectory.refused_calls, trajectory.discarded_tokens, trajectory.dialect) == (2, 1, 2)
 
 
 def test_neighbouring_runs_of_the_model_are_one_segment() -> None:
@@ -27,7 +27,7 @@ def test_neighbouring_runs_of_the_model_are_one_segment() -> None:
     builder.append_sampled((3,), (-0.5,))
     builder.append_sampled((4, 5), (-1.0, -2.0))
     assert builder.model_run == (3, 4, 5)
-    assert builder.finish("t", "g", 0, "length", 0, 0).segments == (Segment("model", (3, 4, 5), (-0.5, -1.0, -2.0)),)
+    assert builder.finish("t", "g", 0, "length", 0, 0, 2).segments == (Segment("model", (3, 4, 5), (-0.5, -1.0, -2.0)),)
 
 
 def test_the_run_of_the_model_starts_again_behind_tool_output() -> None:

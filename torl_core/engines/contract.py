@@ -9,6 +9,9 @@ from torl_core.errors import EngineError
 from torl_core.protocols import Codec, Generate
 from torl_core.types import Finish, TokenIds
 
+_MARGIN_CHARS = 8
+"""Text in front of the last tokens that may come out otherwise than in the whole text: half a character, a space."""
+
 
 def new_token_limit(request: Generate, window: int, vocabulary: int) -> int:
     """The most tokens to sample: `max_new_tokens`, or what the context leaves of the model's `window` (tokens).
@@ -44,10 +47,13 @@ def new_token_limit(request: Generate, window: int, vocabulary: int) -> int:
 
 
 def finish_of(codec: Codec, token_ids: Sequence[int], stop: Sequence[str], limit: int) -> Finish | None:
-    """How an answer of these sampled tokens ends with its last one, None if it goes on. End-of-text goes first."""
+    """How an answer of these sampled tokens ends with its last one, None if it goes on. End-of-text goes first.
+
+    Whoever samples asks after each token, so that only the last tokens can have completed a stop string.
+    """
     if token_ids[-1] in codec.end_token_ids:
         return "end"
-    if stop and contains_any(codec, token_ids, stop):
+    if stop and _ends_with_any(codec, token_ids, stop):
         return "stop"
     return "length" if len(token_ids) >= limit else None
 
@@ -59,6 +65,17 @@ def until_stop(codec: Codec, token_ids: TokenIds, stop: Sequence[str]) -> TokenI
     if not contains_any(codec, token_ids[:-1], stop):
         return token_ids
     return token_ids[: bisect_left(range(len(token_ids)), True, key=lambda k: contains_any(codec, token_ids[:k], stop))]
+
+
+def _ends_with_any(codec: Codec, token_ids: Sequence[int], stop: Sequence[str]) -> bool:
+    """Whether the last token completed a stop string. Decodes the last tokens alone, however long the answer is."""
+    wanted = _MARGIN_CHARS + max(map(len, stop))
+    count = 2 * wanted
+    text = codec.decode(tuple(token_ids[-count:]))
+    while len(text) < wanted and count < len(token_ids):  # tokens without text
+        count *= 2
+        text = codec.decode(tuple(token_ids[-count:]))
+    return any(s in text for s in stop)
 
 
 def contains_any(codec: Codec, token_ids: Sequence[int], stop: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -59,6 +60,7 @@ calls = st.builds(
     exit_code=st.none() | st.integers(-64, 255),
     cpu_s=st.none() | seconds,
     peak_memory_bytes=st.none() | st.integers(0, 2**60),
+    blocks=st.none() | st.integers(1, 9),
 )
 
 
@@ -82,6 +84,7 @@ def records(draw):
         refused_calls=draw(st.integers(0, 100)),
         discarded_tokens=draw(st.integers(0, 100)),
         timing=Timing(draw(seconds), draw(seconds), draw(seconds)),
+        dialect=draw(st.sampled_from([None, 1, 2])),
     )
     grade = draw(st.none() | st.builds(Grade, st.none() | st.booleans(), maybe, text))
     terms = st.dictionaries(text, st.floats(-10, 10), max_size=3)
@@ -164,14 +167,15 @@ def test_logprobs_are_stored_as_float32():
 
 
 def test_another_schema_version_is_refused():
-    table = records_to_table([example()], Letters()).replace_schema_metadata({"torl.schema_version": "2"})
-    with pytest.raises(StoreError, match="schema version 2"):
+    table = records_to_table([example()], Letters()).replace_schema_metadata({"torl.schema_version": "3"})
+    with pytest.raises(StoreError, match="schema version 3"):
         table_to_records(table)
 
 
 @pytest.mark.parametrize(
     ("model_texts", "blocks", "before"),
     [
+        (["1. ```py\n   x\n   ```\n~~~python\ny\n~~~\n```output", "\\boxed{1}"], 2, True),
         (["no code, \\boxed{1}"], 0, None),
         (["```python\nx\n```output", "\\boxed{1}"], 1, True),
         (["```python\nx\n```output", "no answer"], 1, None),
@@ -185,4 +189,15 @@ def test_another_schema_version_is_refused():
     ],
 )
 def test_text_features(model_texts, blocks, before):
-    assert text_features(model_texts) == {"n_code_blocks": blocks, "code_before_answer": before}
+    features = text_features(model_texts, dialect=2)
+    assert (features["n_code_blocks"], features["code_before_answer"]) == (blocks, before)
+
+
+@pytest.mark.parametrize(("dialect", "blocks", "unrecognised"), [(1, 1, 2), (2, 2, 1), (None, 1, 2)])
+def test_text_is_read_by_the_dialect_of_its_trajectory(dialect, blocks, unrecognised):
+    texts = ["```py\n1\n```\n```output", "then\n```python\n2\n```\n```output", "or ~~~output"]
+    segments = tuple(Segment("model", letters(text), (-0.5,) * len(text)) for text in texts)
+    record = example()
+    trajectory = replace(record.trajectory, segments=segments, dialect=dialect)
+    (row,) = records_to_table([replace(record, trajectory=trajectory)], Letters()).to_pylist()
+    assert (row["dialect"], row["n_code_blocks"], row["unrecognised_calls"]) == (dialect, blocks, unrecognised)

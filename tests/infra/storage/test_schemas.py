@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from infra.analytics import query, show
-from infra.storage import CampaignStore, Store, get_table, put_table, table_to_records
+from infra.storage import CampaignStore, StepManifest, Store, get_table, put_table, table_to_records
 from infra.storage.campaign import table_bytes
-from infra.storage.rows import SCHEMA, SCHEMA_VERSION
-from tests.infra.analytics.stored_kit import commit, config, response
+from infra.storage.compaction import compact
+from infra.storage.rows import SCHEMA, SCHEMA_VERSION, records_to_table, with_verdicts
+from tests.infra.analytics.stored_kit import POLICIES, Letters, commit, config, response
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
@@ -85,7 +86,7 @@ def test_records_of_version_1(v1):
     manifest = CampaignStore(v1, "kept").manifest(1)
     assert (manifest.schema_version, manifest.metrics, manifest.optimizer.digest) == (1, {"loss": 0.5}, "d" * 64)
     table = get_table(v1, manifest.trajectories[0])
-    assert table.schema.metadata[b"torl.schema_version"] == b"1"
+    assert table.schema.equals(SCHEMA, check_metadata=True)
     right, wrong, unjudged = table_to_records(table)
     assert right.trajectory == Trajectory(
         "kept-000001-0000-00",
@@ -133,13 +134,169 @@ def test_a_trajectory_of_version_1_is_shown(v1, trajectory_id):
 
 def test_a_campaign_of_version_1_is_gone_on_with(v1):
     campaign = CampaignStore(v1, "kept")
-    values = {"name": "kept", "store": "elsewhere", "steps": 9, "model": {"path": "base"}}
+    values = {"name": "kept", "store": "elsewhere", "steps": 9, "model": {"path": "base"}, "tool": {"dialect": 1}}
     values["problems"] = {"location": "kept.jsonl"}
     campaign.check_config(CampaignConfig.model_validate(values))
     moved = {"trainer": {"processes": 8, "zero_stage": 2}, "engine": {"backend": "transformers"}}
     campaign.check_config(CampaignConfig.model_validate(values | moved))
     with pytest.raises(ConfigError, match=r"started with other settings: reward\.wrong was -1\.0, is now 0\.0\. "):
         campaign.check_config(CampaignConfig.model_validate(values | {"reward": {"wrong": 0}}))
+
+
+def test_a_campaign_that_was_started_before_there_were_dialects_goes_on_with_the_first(v1):
+    assert "dialect" not in v1.read_json("campaigns/kept/config.json")["tool"]
+    assert CampaignStore(v1, "kept").recorded_config().tool.dialect == 1
+
+
+# --- version 2
+
+
+@pytest.fixture(scope="module")
+def v2():
+    return Store.open(KEPT / "v2")
+
+
+def test_records_of_version_2(v2):
+    manifest = CampaignStore(v2, "kept").manifest(1)
+    assert (manifest.schema_version, CampaignStore(v2, "kept").recorded_config().tool.dialect) == (2, 2)
+    right, wrong, _ = table_to_records(get_table(v2, manifest.trajectories[0]))
+    assert (right.trajectory.dialect, wrong.trajectory.dialect) == (2, 2)
+    assert [call.blocks for call in right.trajectory.tool_calls] == [1]
+
+
+def test_views_of_version_2(v2):
+    (step,) = query(v2, "SELECT accuracy, unrecognised_calls FROM progress").to_pylist()
+    assert step == {"accuracy": 0.5, "unrecognised_calls": 0.0}
+    (call,) = query(v2, "SELECT code, blocks FROM calls").to_pylist()
+    assert call == {"code": "print(6 * 7)", "blocks": 1}
+
+
+# --- versions side by side
+
+V1_ROWS = pa.schema(
+    [
+        *[(name, pa.string()) for name in ("trajectory_id", "group_id")],
+        ("policy_version", pa.int64()),
+        *[(name, pa.string()) for name in ("problem_id", "source", "kind", "statement", "gold_answer")],
+        *[(name, pa.string()) for name in ("problem_metadata", "template", "stop")],
+        ("token_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.bool_())),
+        ("logprobs", pa.list_(pa.float32())),
+        (
+            "segments",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("author", pa.string()),
+                        *[(name, pa.int32()) for name in ("start", "length", "text_start", "text_length")],
+                    ]
+                )
+            ),
+        ),
+        (
+            "tool_calls",
+            pa.list_(
+                pa.struct(
+                    [
+                        *[(name, pa.string()) for name in ("code", "status", "stdout", "stderr")],
+                        *[(name, pa.float64()) for name in ("duration_s", "queued_s")],
+                        ("exit_code", pa.int32()),
+                        ("cpu_s", pa.float64()),
+                        ("peak_memory_bytes", pa.int64()),
+                    ]
+                )
+            ),
+        ),
+        *[(name, pa.int32()) for name in ("refused_calls", "discarded_tokens")],
+        *[(name, pa.float64()) for name in ("generate_s", "execute_s", "total_s")],
+        *[(name, pa.string()) for name in ("prompt_text", "response")],
+        *[(name, pa.int32()) for name in ("prompt_tokens", "model_tokens", "tool_tokens", "n_code_blocks")],
+        *[(name, pa.bool_()) for name in ("code_before_answer", "correct")],
+        *[(name, pa.string()) for name in ("extracted_answer", "grade_reason")],
+        ("reward", pa.float64()),
+        ("reward_terms", pa.map_(pa.string(), pa.float64())),
+        ("advantage", pa.float64()),
+    ],
+    metadata={"torl.schema_version": "1"},
+)
+CALL_TEXT = "```python\n7\n```output"
+V1_ROW = {
+    **{"trajectory_id": "tool-1-a", "group_id": "tool-1", "policy_version": 0, "problem_id": "p", "source": "toy"},
+    **{"kind": None, "statement": "Q?", "gold_answer": "7", "problem_metadata": "{}", "template": "torl"},
+    **{"stop": "length", "token_ids": ids("Q?" + CALL_TEXT), "loss_mask": [False] * 2 + [True] * len(CALL_TEXT)},
+    "logprobs": [0.0] * 2 + [-0.5] * len(CALL_TEXT),
+    "segments": [{"author": "model", "start": 2, "length": 21, "text_start": 0, "text_length": 21}],
+    "tool_calls": [
+        {"code": "7", "status": "ok", "stdout": "", "stderr": "", "duration_s": 0.5, "queued_s": 0.0}
+        | {"exit_code": 0, "cpu_s": None, "peak_memory_bytes": 9}
+    ],
+    **{"refused_calls": 0, "discarded_tokens": 0, "generate_s": 1.0, "execute_s": 1.0, "total_s": 2.0},
+    **{"prompt_text": "Q?", "response": CALL_TEXT, "prompt_tokens": 2, "model_tokens": 21, "tool_tokens": 0},
+    **{"n_code_blocks": 1, "code_before_answer": None, "correct": None, "extracted_answer": None},
+    **{"grade_reason": None, "reward": None, "reward_terms": None, "advantage": None},
+}
+
+
+def v1_table():
+    return pa.Table.from_pylist([V1_ROW], schema=V1_ROWS)
+
+
+def commit_v1(store, step):
+    campaign = CampaignStore(store, "tool")
+    refs = (campaign.put_trajectories(step, v1_table()),)
+    versions = {"code": "older"}
+    manifest = StepManifest(
+        "tool", step, refs, POLICIES[step - 1], POLICIES[step], None, "abc", versions=versions, schema_version=1
+    )
+    campaign.commit_step(manifest)
+    return refs[0]
+
+
+def test_rows_written_under_version_1_become_records(store):
+    (record,) = table_to_records(get_table(store, put_table(store, "t", v1_table())))
+    assert (record.trajectory.dialect, record.trajectory.tool_calls[0].blocks) == (None, None)
+    assert record.trajectory.tool_calls == (ToolCall("7", "ok", "", "", 0.5, 0.0, 0, None, 9),)
+    judged = with_verdicts(
+        get_table(store, put_table(store, "t", v1_table())), [Grade(True, "7", "exact")], [None], [0.5]
+    )
+    assert judged.schema.equals(SCHEMA)
+    assert (judged.column("correct").to_pylist(), judged.column("advantage").to_pylist()) == ([True], [0.5])
+
+
+@pytest.mark.parametrize("old_first", [True, False])
+def test_views_of_a_campaign_that_went_on_under_version_2(tmp_path, old_first):
+    store = Store.open(tmp_path)
+    CampaignStore(store, "tool").save_config(config("tool"))
+    old, new = (1, 2) if old_first else (2, 1)
+    commit_v1(store, old)
+    commit(store, "tool", new, [response("tool-2-a", "it prints ```output and \\boxed{1}", correct=True)])
+    rows = query(store, "SELECT step, dialect, unrecognised_calls, kind, model_tokens FROM trajectories ORDER BY ALL")
+    assert sorted(map(tuple, (row.values() for row in rows.to_pylist()))) == sorted(
+        [(old, None, None, None, 21), (new, None, 1, "sum", 33)]
+    )
+    calls = query(store, "SELECT step, code, peak_memory_bytes, blocks FROM calls").to_pylist()
+    assert calls == [{"step": old, "code": "7", "peak_memory_bytes": 9, "blocks": None}]
+
+
+def test_a_further_nullable_column_or_field_needs_no_new_version(store):
+    table = records_to_table([response("tool-1-a", CODE, ("ok", "42"), "So", correct=True)], Letters())
+    (calls,) = table.column("tool_calls").to_pylist()
+    wider = table.append_column("a_new_column", pa.array([1])).set_column(
+        table.schema.get_field_index("tool_calls"), "tool_calls", pa.array([[call | {"new": 1} for call in calls]])
+    )
+    wider = wider.replace_schema_metadata(SCHEMA.metadata)
+    assert table_to_records(get_table(store, put_table(store, "t", wider))) == table_to_records(table)
+
+
+def test_files_of_version_1_are_compacted_as_they_are(tmp_path):
+    store = Store.open(tmp_path)
+    campaign = CampaignStore(store, "tool")
+    campaign.save_config(config("tool"))
+    tables = [v1_table(), pa.Table.from_pylist([V1_ROW | {"trajectory_id": "tool-1-b"}], schema=V1_ROWS)]
+    refs = tuple(campaign.put_trajectories(1, table) for table in tables)
+    campaign.commit_step(StepManifest("tool", 1, refs, *POLICIES[:2], None, "abc", schema_version=1))
+    assert [(one.files_before, one.files_after) for one in compact(campaign)] == [(2, 1)]
+    assert query(store, "SELECT trajectory_id FROM trajectories ORDER BY ALL").num_rows == 2
 
 
 # --- versions to come
