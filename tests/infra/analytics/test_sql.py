@@ -214,10 +214,15 @@ def test_no_address_is_asked_and_no_extension_is_fetched(small, sql, monkeypatch
 
 
 def test_variables_of_python_are_no_tables(small):
-    planted = pandas.DataFrame({"a": [1]})
-    assert len(planted) == 1
-    with pytest.raises(DataError, match="planted does not exist"):
-        query(small, "FROM planted")
+    def question(connection):
+        planted = pandas.DataFrame({"a": [1]})
+        assert connection.sql("FROM planted").fetchall() == [(1,)]
+        confine(connection, small, allow_files=True)
+        with pytest.raises(duckdb.CatalogException, match="planted does not exist"):
+            connection.sql("FROM planted")
+        assert len(planted) == 1
+
+    ask(small, question)
 
 
 def test_views_and_files_of_the_store_are_read(tmp_path, small):
