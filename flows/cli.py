@@ -1,6 +1,7 @@
 """The `torl` command: the only argument parser. stdout is data, stderr is narration, exit codes are API.
 
-Exit codes: 0 done; 1 something failed; 2 bad input; 3 this machine cannot isolate model-written code; 130 interrupted.
+Exit codes: 0 done; 1 something failed; 2 bad input; 3 this machine cannot isolate model-written code; 130, 143 and 129
+interrupted by Ctrl-C, SIGTERM and SIGHUP.
 Imports stand inside the commands, so that `torl grade` does not wait for Prefect.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.damage import naming_damage
-from flows.prefect_server import start_prefect
+from flows.prefect_server import leave, run_flow, start_prefect
 from flows.store_commands import StoreAddress, store_app
 from infra.terminal import harmless
 from torl_core.errors import TorlError
@@ -28,7 +30,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="ToRL: reinforcement learning that teaches a language model to use tools.",
+    help="ToRL: reinforcement learning that teaches a language model to use tools.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot isolate model-written code; 130, 143 and 129 when Ctrl-C, "
+    "SIGTERM or SIGHUP ended it.",
 )
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox as a service.")
 app.add_typer(sandbox_app, name="sandbox")
@@ -77,7 +81,7 @@ def campaign(
         start_prefect()
         from flows.campaign import campaign as flow
 
-        _print_json(flow(ready))
+        _print_json(run_flow(flow, ready))
 
 
 @app.command()
@@ -99,7 +103,7 @@ def evaluate(
             start_prefect()
             from flows.evaluate import evaluate as flow
 
-            _print_json(flow(ready, step))
+            _print_json(run_flow(flow, ready, step))
 
 
 @app.command()
@@ -119,7 +123,7 @@ def replay(
     from infra.lineage import parse_address
 
     store, step = parse_address(address)
-    with _interruptible("interrupted; nothing was written"):
+    with _interruptible("nothing was written"):
         from flows.replay import replay as run
         from flows.tables import print_replay
 
@@ -312,18 +316,40 @@ def _fork_settings(address: str | None, campaign: str | None) -> list[str]:
     return [f"fork.store={dumps(store)}", f"fork.step={step}", *named]
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end a command as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextlib.contextmanager
 def _interruptible(said: str) -> Iterator[None]:
+    """End on Ctrl-C, SIGTERM and SIGHUP with one line, and the exit code that shells give: 128 and the signal."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
     try:
         yield
-    except KeyboardInterrupt:
-        stderr.print(said)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        signum = error.number if isinstance(error, _Terminated) else int(signal.SIGINT)
+        name = "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}"
+        stderr.print(f"{name}; {said}")
+        raise typer.Exit(128 + signum) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise _Terminated(number)
 
 
 def _resumable() -> contextlib.AbstractContextManager[None]:
     """Around commands that run flows."""
-    return _interruptible("interrupted; the same command again goes on from the last finished task")
+    return _interruptible("the same command again goes on from the last finished task")
 
 
 def _print_json(value: Any) -> None:
@@ -339,7 +365,9 @@ def main() -> None:
         app()
     except TorlError as error:
         stderr.print(Text.assemble(("error:", "bold red"), " ", harmless(str(error))), soft_wrap=True)
-        sys.exit(error.exit_code)
+        leave(error.exit_code)
+    except SystemExit as end:  # how typer ends every command
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
     except BrokenPipeError:  # who read the answers has gone, as `head` does; so has stdout's buffer
         os._exit(1)
 

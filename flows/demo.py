@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from flows.campaign import campaign
+from flows.prefect_server import run_flow
 from flows.tables import out
 from infra.analytics import query, report
 from infra.progress import bar, say
@@ -67,7 +68,7 @@ def run_demo(out: Path, seed: int) -> DemoResult:
     _base(home / "base", seed)
     with session():
         for config in demo_campaigns(home, seed):
-            campaign(config)
+            run_flow(campaign, config)
     page = home / "report.html"
     report(store, page)
     return DemoResult(seed, table_lines(store), str(page), store.uri)

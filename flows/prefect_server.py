@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
+import inspect
+import logging
 import os
 import re
 import subprocess
@@ -10,10 +13,12 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import Future
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from infra.prefect_api import PrefectUnavailable, check_home, check_server, configured_url, prepare_environment
+from infra.progress import console
 from torl_core.launch import start
 
 _START_LIMIT_S = 120.0
@@ -26,14 +31,80 @@ def start_prefect(home: Path | None = None) -> None:
     PrefectUnavailable within seconds, apart from a server that is slow to start.
     """
     prepare_environment()
+    # A server that is lost in mid-run must not hold up the work: one more attempt, and few events wait for it.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
+    os.environ.setdefault("PREFECT_EVENTS_WORKER_MAX_QUEUE_SIZE", "1000")
+    os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
     if home and not os.environ.get("PREFECT_API_URL"):
         _move_home(home.resolve())
     url = configured_url()
     if url is None:
         check_home()
-        _start_server()
+        url = _start_server()
     else:
         check_server(url)
+    _give_up_events_early(url)
+
+
+def run_flow(flow: Any, *arguments: Any) -> Any:
+    """Run a flow and return its result, also where the server is lost before it hears how the run ended.
+
+    Raises what the flow itself raises, and PrefectUnavailable where the server is lost before the flow begins.
+    """
+    import httpx
+
+    ended: Future[Any] = Future()
+
+    @functools.wraps(flow.fn)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        try:
+            ended.set_result(flow.fn(*args, **kwargs))
+        except BaseException as error:
+            ended.set_exception(error)
+        return ended.result()
+
+    body.__signature__ = inspect.signature(flow.fn, eval_str=True)  # type: ignore[attr-defined]
+    watched = flow.with_options()
+    watched.fn = body
+    try:
+        return watched(*arguments)
+    except httpx.HTTPError as error:
+        if not ended.done():
+            raise PrefectUnavailable(
+                f"Prefect's server was lost before the run began ({type(error).__name__}: {error})",
+                "every flow run is registered with a server first",
+                "start the server again and resume with the same command",
+            ) from None
+        if ended.exception() is error:
+            raise
+        console.print(
+            f"Prefect's server did not hear how the run ended ({type(error).__name__}: {error})",
+            style="yellow",
+            markup=False,
+        )
+        return ended.result()
+
+
+def leave(code: int, limit_s: float = 5.0) -> NoReturn:
+    """End the process once Prefect has its last events, or without them when a server does not take them in time."""
+    worker = sys.modules.get("prefect.events.worker")
+    waiting = worker.EventsWorker.drain_all(timeout=limit_s)[1] if worker else ()
+    if waiting:  # Prefect waits for them without a limit when an interpreter ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _give_up_events_early(url: str) -> None:
+    """Have Prefect's sender of events try a lost server twice for each event, and not for seven seconds."""
+    from prefect.events.clients import PrefectEventsClient
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_CLOUD_API_URL
+
+    logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
+    if not url.startswith(PREFECT_CLOUD_API_URL.value()):  # the Cloud has a sender of its own
+        EventsWorker.set_client_override(PrefectEventsClient, api_url=url, reconnection_attempts=1)
 
 
 def _move_home(home: Path) -> None:
@@ -46,9 +117,9 @@ def _move_home(home: Path) -> None:
     os.environ.setdefault("PREFECT_MEMO_STORE_PATH", str(home / "memo_store.toml"))
 
 
-def _start_server() -> None:
+def _start_server() -> str:
     """Start the server that Prefect itself would start. It ends with this process, and Ctrl-C does not reach it, since
-    it has yet to hear how the run ended."""
+    it has yet to hear how the run ended. Returns its address."""
     import prefect
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import get_current_settings
@@ -87,7 +158,9 @@ def _start_server() -> None:
             ephemeral = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
             return start(command, env={**os.environ, **ephemeral, **settings}, stderr=said)
 
-    Server().start()
+    server = Server()
+    server.start()
+    return server.api_url
 
 
 def _failure(server: subprocess.Popen[Any], health_url: str, said: IO[bytes], limit_s: float) -> str | None:

@@ -1,7 +1,9 @@
 """Campaigns whose whole process tree is killed, again and again, and stores that are damaged behind their back."""
 
+import itertools
 import json
 import random
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -9,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import fsspec
+import httpx
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -221,3 +225,49 @@ def test_damaged_rollouts_of_an_unfinished_step_are_sampled_again_alone(
     (aside,) = place.store.list("quarantine")
     assert aside.endswith(staged)
     assert find(place.store, timedelta(0)).garbage == []
+
+
+# --- Prefect's server, and the signals that end a run
+
+
+def test_a_prefect_server_that_is_lost_in_mid_run_holds_up_nothing(
+    config: Path, prefect_server: Environment, tmp_path: Path
+) -> None:
+    """The run's own server is killed after two steps; the others, the outcome and the exit code are as without that."""
+    environment = {k: v for k, v in prefect_server.items() if k != "PREFECT_API_URL"}
+    environment["PREFECT_HOME"] = str(tmp_path / "prefect")
+    store = tmp_path / "store"
+    with running(config, environment) as process:
+        wait_for(lambda: holds("campaigns/small/steps/000002/manifest.json")(store), process)
+        (server,) = [p for p in psutil.Process(process.pid).children() if "uvicorn" in p.cmdline()]
+        server.kill()
+        killed = time.time()
+        assert process.wait(timeout=120) == 0
+        took_s = time.time() - killed
+    said = " ".join(config.with_suffix(".log").read_text().split())
+    written = sorted(path.stat().st_mtime for path in store.glob("campaigns/small/steps/*/manifest.json"))
+    assert len(written) == STEPS
+    assert max(after - before for before, after in itertools.pairwise(written)) < 20, "a request took 70 s and more"
+    assert took_s < 60
+    assert "Prefect's server did not hear how the run ended" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_run_as_ctrl_c_does(
+    config: Path, prefect_server: Environment, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    values = json.loads(config.read_text()) | {"name": f"ended-{code}", "steps": 1000}
+    config.write_text(json.dumps(values))
+    with running(config, prefect_server) as process:
+        wait_for(lambda: holds(f"campaigns/ended-{code}/steps/000001/manifest.json")(tmp_path / "store"), process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+        assert psutil.wait_procs(children, timeout=10)[1] == []
+    said = " ".join(config.with_suffix(".log").read_text().split())
+    assert f"ended by {number.name}; the same command again goes on from the last finished task" in said
+    assert "Traceback" not in said
+    body = {"flow_runs": {"name": {"any_": [f"ended-{code}"]}}}
+    runs = httpx.post(f"{prefect_server['PREFECT_API_URL']}/flow_runs/filter", json=body, timeout=30).json()
+    assert [run["state"]["type"] for run in runs] == ["CRASHED"]
