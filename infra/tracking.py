@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from infra.progress import console
 from torl_core.config import CampaignConfig
 
+_LIMIT_S = 10
+"""How long a service that does not answer may hold up the start of a run, and its end."""
+
 
 class Tracker(Protocol):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -42,7 +45,8 @@ class _Wandb:
 def open_tracker(config: CampaignConfig, folder: Path = Path("runs")) -> Iterator[Tracker]:
     """A tracker for one run of a campaign; off unless `tracking.wandb_project` is set.
 
-    Without an API key the run is kept below `folder`, for `wandb sync` to send later. A resumed campaign goes on in the
+    Without an API key the run is kept below `folder`, for `wandb sync` to send later. WANDB_MODE and WANDB_DIR decide
+    where they are set. A resumed campaign goes on in the
     same online run: its id comes from the campaign's name and identity.
     """
     tracker = _open_wandb(config, folder) if config.tracking.wandb_project else None
@@ -59,7 +63,8 @@ def _open_wandb(config: CampaignConfig, folder: Path) -> _Wandb | None:
     def start() -> None:
         import wandb
 
-        folder.mkdir(parents=True, exist_ok=True)
+        if not os.environ.get("WANDB_DIR"):
+            folder.mkdir(parents=True, exist_ok=True)
         opened.append(
             wandb.init(
                 project=config.tracking.wandb_project,
@@ -67,9 +72,11 @@ def _open_wandb(config: CampaignConfig, folder: Path) -> _Wandb | None:
                 id=f"{config.name}-{config.identity()}",
                 resume="allow",
                 config=config.model_dump(mode="json"),
-                dir=str(folder),
-                mode=None if _has_key() else "offline",
-                settings=wandb.Settings(console="off", silent=True),
+                dir=None if os.environ.get("WANDB_DIR") else str(folder),
+                mode=None if os.environ.get("WANDB_MODE") or _has_key() else "offline",
+                settings=wandb.Settings(
+                    console="off", silent=True, init_timeout=_LIMIT_S, login_timeout=_LIMIT_S, finish_timeout=_LIMIT_S
+                ),
             )
         )
 

@@ -1,5 +1,8 @@
+import os
 import re
+import socket
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -76,3 +79,45 @@ def test_a_failure_is_one_warning_and_training_goes_on(tmp_path, capsys):
 def test_errors_of_the_campaign_pass_through(tmp_path):
     with pytest.raises(RuntimeError, match="of the campaign"), open_tracker(config(), tmp_path):
         raise RuntimeError("of the campaign")
+
+
+TRACKS = """
+import sys, time
+from pathlib import Path
+from infra.tracking import open_tracker
+from tests.infra.test_tracking import config
+began = time.monotonic()
+with open_tracker(config(wandb_project="torl-test"), Path(sys.argv[1])) as tracker:
+    tracker.log(1, {"accuracy": 0.25})
+print(time.monotonic() - began)
+"""
+
+
+def track(folder, **environment):
+    """Seconds and stderr of a run in a process of its own: the library reads its environment once."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}  # the library puts some there, too
+    done = subprocess.run(
+        [sys.executable, "-c", TRACKS, str(folder)],
+        env=plain | environment, capture_output=True, text=True, timeout=150, check=True,
+    )  # fmt: skip
+    return float(done.stdout), " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_service_that_does_not_answer_holds_up_a_start_for_seconds(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        took_s, said = track(tmp_path / "runs", WANDB_BASE_URL=url, WANDB_API_KEY="a" * 40)
+    assert took_s < 40
+    assert said.count("training goes on") == 1
+
+
+@pytest.mark.slow
+def test_the_users_mode_and_folder_are_taken(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for mode, kept in (("disabled", 0), ("offline", 1)):
+        _, said = track(tmp_path / "runs", WANDB_MODE=mode, WANDB_DIR=str(elsewhere))
+        assert len(list(elsewhere.rglob("*.wandb"))) == kept, mode
+        assert said == ""
+    assert not (tmp_path / "runs").exists()
