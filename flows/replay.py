@@ -28,7 +28,9 @@ from torl_core.trainer.checkpoint import weights_distance
 from torl_core.types import Policy
 
 _MAY_CHANGE = ("algorithm", "reward", "trainer")
-_SCHEDULE = {"trainer.learning_rate", "trainer.final_learning_rate_share", "trainer.warmup_steps"}
+_SCHEDULE = {
+    f"trainer.{name}" for name in ("learning_rate", "final_learning_rate_share", "warmup_steps", "schedule_steps")
+}
 
 
 @dataclass(frozen=True, slots=True)

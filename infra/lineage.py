@@ -80,14 +80,15 @@ def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> 
 
 
 def pin(config: CampaignConfig) -> CampaignConfig:
-    """`config` with what is filled in when a campaign starts: the tool's dialect, a fork's campaign and digests.
+    """`config` with what is filled in when a campaign starts: the length of the learning rate's schedule, the tool's
+    dialect, a fork's campaign and digests.
 
-    They come from the campaign's own record once it was started, so that it keeps its dialect and a fork's source is
-    not asked again. Raises ConfigError, StoreError.
+    They come from the campaign's own record once it was started, so that it keeps schedule and dialect, and a fork's
+    source is not asked again. Raises ConfigError, StoreError.
     """
     own = CampaignStore(Store.open(config.store), config.name)
     recorded = own.recorded_config() if own.config() else None
-    return config.model_copy(
+    return own.scheduled(config).model_copy(
         update={
             "tool": _with_dialect(config.tool, recorded.tool if recorded else None),
             "fork": config.fork and _pinned_fork(config.fork, recorded.fork if recorded else None, config.model.dtype),

@@ -280,7 +280,10 @@ class TrainerConfig(Config):
     backend: Perturbs[Literal["deepspeed", "reference"]] = "deepspeed"
     learning_rate: Decides[Positive] = 1e-6
     final_learning_rate_share: Decides[Share] = 1.0
-    """Linear decay to this share of learning_rate over the campaign; 1 keeps it constant."""
+    """Linear decay to this share of learning_rate over schedule_steps; 1 keeps it constant."""
+    schedule_steps: Decides[PositiveInt | None] = None
+    """Step at which the decay ends; later steps keep the final rate. When left out, it is the campaign's `steps` at its
+    first start, and it stays that when `steps` is raised."""
     warmup_steps: Decides[Count] = 0
     betas: Decides[tuple[Decay, Decay]] = (0.9, 0.999)
     weight_decay: Decides[Annotated[float, Field(ge=0)]] = 0.0
@@ -433,10 +436,17 @@ class CampaignConfig(Config):
         """Digest of what decides the campaign's results; a stored campaign resumes only under the same one."""
         return _digest(self.deciding())
 
+    def with_schedule(self, steps: int) -> CampaignConfig:
+        """The schedule ends at `steps`, unless the config itself says where."""
+        if self.trainer.schedule_steps is not None:
+            return self
+        return self.model_copy(update={"trainer": self.trainer.model_copy(update={"schedule_steps": steps})})
+
     def learning_rate(self, step: int) -> float:
-        """Of 1-based `step`: linear warm-up from 0, then linear decay to the final share at the last step."""
+        """Of 1-based `step`: linear warm-up from 0, then linear decay to the final share, which it keeps."""
         t = self.trainer
         if step <= t.warmup_steps:
             return t.learning_rate * step / (t.warmup_steps + 1)
-        progress = (step - t.warmup_steps) / max(1, self.steps - t.warmup_steps)
+        end = t.schedule_steps or self.steps
+        progress = min(1.0, (step - t.warmup_steps) / max(1, end - t.warmup_steps))
         return t.learning_rate * (1 - (1 - t.final_learning_rate_share) * progress)

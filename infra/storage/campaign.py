@@ -243,7 +243,7 @@ class CampaignStore:
     def save_config(self, config: CampaignConfig) -> None:
         """Record the config under which this campaign runs. Raises as `check_config`."""
         self.check_config(config)
-        self.store.write_json(self.config_key, config.model_dump(mode="json"))
+        self.store.write_json(self.config_key, self.scheduled(config).model_dump(mode="json"))
 
     def check_config(self, config: CampaignConfig) -> None:
         """Raises ConfigError, naming each changed setting, if the name was started with others that decide results."""
@@ -259,7 +259,15 @@ class CampaignStore:
         """{setting: (was, is now)} of those that decide results. None before the campaign was started."""
         if not self.store.exists(self.config_key):
             return {}
-        return differences(self.recorded_config().deciding(), config.deciding())
+        return differences(self.recorded_config().deciding(), self.scheduled(config).deciding())
+
+    def scheduled(self, config: CampaignConfig) -> CampaignConfig:
+        """`config` with the length of its schedule as it was recorded, or at the first start with its `steps`."""
+        if not self.store.exists(self.config_key):
+            return config.with_schedule(config.steps)
+        length = self.recorded_config().trainer.schedule_steps
+        assert length is not None
+        return config.with_schedule(length)
 
     def config(self) -> dict[str, Any] | None:
         """As it was recorded, by whatever version of torl. Raises UnreadableError where it is no config."""
@@ -281,7 +289,8 @@ class CampaignStore:
         # A key that an earlier version did not write gets its default here. Where that default is not what the earlier
         # version did, `_of_record` fills in the old value: a stored campaign goes on as it began.
         try:
-            return parse(CampaignConfig, _of_record(self.store.read_json(key)), self.store.uri_of(key))
+            recorded = parse(CampaignConfig, _of_record(self.store.read_json(key)), self.store.uri_of(key))
+            return recorded.with_schedule(recorded.steps)  # the schedule of earlier versions ended with the campaign
         except ConfigError as error:
             raise StoreError(
                 error.what,

@@ -127,9 +127,7 @@ def test_a_copy_that_is_behind_catches_up(source, folder, tmp_path):
     campaign = build(source, tmp_path)
     run(source, folder)
     run_step(campaign, 3, tmp_path)
-    source.write_json(
-        "campaigns/demo/config.json", config("demo").model_copy(update={"steps": 9}).model_dump(mode="json")
-    )
+    campaign.save_config(config("demo").model_copy(update={"steps": 9}))
     assert run(source, folder) == (3, 8)
     assert CampaignStore(folder, "demo").last_step() == 3
     assert run(folder, source) == (0, 11)
