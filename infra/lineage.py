@@ -97,8 +97,12 @@ def pin(config: CampaignConfig) -> CampaignConfig:
 
 
 def _with_dialect(tool: ToolConfig, recorded: ToolConfig | None) -> ToolConfig:
-    known = tool.dialect or (recorded and recorded.dialect) or NEWEST_DIALECT
-    return tool.model_copy(update={"dialect": known})
+    """A stored campaign keeps its dialect, and the limit in characters that belongs to the first."""
+    dialect, chars = (recorded.dialect, recorded.observation_max_chars) if recorded else (None, None)
+    if tool.dialect in (None, dialect):
+        chars = tool.observation_max_chars or chars
+        return tool.model_copy(update={"dialect": dialect or NEWEST_DIALECT, "observation_max_chars": chars})
+    return tool
 
 
 # --- forks

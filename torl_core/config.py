@@ -154,13 +154,30 @@ class ToolConfig(Config):
     in a response stops no more at marks. Filled in and recorded when the campaign starts: 2 for a new campaign."""
     blocks: Decides[Literal["latest", "joined"]] = "latest"
     """What a call runs: the latest block before its mark, or every block since the call before it, joined in order."""
-    observation_max_chars: Decides[PositiveInt] = 2000
+    error_output: Decides[Literal["last_line", "output_and_last_line", "output_and_traceback"]] = "last_line"
+    """What the model is shown of a call that failed: the last line of the error alone (the paper), what was printed
+    before and that line, or what was printed and the whole traceback."""
+    observation_max_tokens: Decides[PositiveInt] = 512
     """Longer tool output is shortened in the middle before the model sees it."""
+    observation_ends_chars: Decides[PositiveInt | None] = None
+    """Of tool output that is more than twice as long, show this many characters of each end (the original's code: 128).
+    """
+    observation_max_chars: Decides[PositiveInt | None] = None
+    """The limit of dialect 1, in characters, instead of `observation_max_tokens`."""
     empty_output: Decides[str] = "(no output: the code ran without error but printed nothing)"
     """What the model is shown when its code succeeded and printed nothing."""
     session: Decides[bool] = False
     """A later call of a response sees the variables of its earlier calls, which are run again before it, unheard and
     within its time limit (the paper: every call starts afresh)."""
+
+    @model_validator(mode="after")
+    def _characters_are_of_dialect_1(self) -> ToolConfig:
+        if self.observation_max_chars is not None and self.dialect != 1:
+            raise ValueError(
+                f"observation_max_chars is {self.observation_max_chars}: output is limited in tokens now; set "
+                "tool.observation_max_tokens instead (a campaign that was started with the old key goes on without it)"
+            )
+        return self
 
 
 class RolloutConfig(Config):

@@ -78,7 +78,7 @@ def episode(attempt: Attempt, tool: ToolConfig, max_new_tokens: int, codec: Code
                 if not isinstance(call, ToolCall):
                     raise TypeError(f"Execute is answered with a ToolCall, not {type(call).__name__}")
                 call = replace(call, code=code, blocks=blocks)
-                shown = codec.encode(framed(observation(call, tool), after_mark))
+                shown = codec.encode(framed(observation(call, tool, codec), after_mark))
                 builder.append_observation(call, shown[: builder.remaining])
                 stop = None if builder.remaining else "length"
     refused = 0 if may_call else len(read(codec.decode(builder.model_run), dialect).requests)

@@ -145,18 +145,29 @@ def _blanks(line: str) -> int:
     return len(line) - len(line.lstrip(" \t"))
 
 
-def observation(call: ToolCall, tool: ToolConfig) -> str:
-    """What the model is shown of a call: its output, or the one line that says why it failed. At most the set length.
+def observation(call: ToolCall, tool: ToolConfig, codec: Codec) -> str:
+    """What the model is shown of a call, at most as long as the settings allow."""
+    text = result(call, tool)
+    if tool.observation_max_chars is not None:
+        return _shorten_chars(text, tool.observation_max_chars)
+    if (ends := tool.observation_ends_chars) and len(text) > 2 * ends:
+        text = f"{text[:ends]}...{text[-ends:]}"
+    return shorten(text, tool.observation_max_tokens, codec)
+
+
+def result(call: ToolCall, tool: ToolConfig) -> str:
+    """A call's output, or how it failed, at its full length.
 
     The status alone decides which: output before a crash is no success, the word "Error" in output no failure.
     """
-    if call.status != "ok":
-        text = _failure(call)
-    elif call.stdout.strip():
-        text = call.stdout.rstrip()
-    else:
-        text = tool.empty_output
-    return shorten(text, tool.observation_max_chars)
+    printed = call.stdout.rstrip()
+    if call.status == "ok":
+        return printed or tool.empty_output
+    failure = _failure(call)
+    if tool.error_output == "output_and_traceback" and call.status == "error":
+        failure = call.stderr.rstrip() or failure
+    alone = tool.error_output == "last_line" and (call.status != "output_limit" or tool.dialect == 1)
+    return failure if alone or not printed else f"{printed}\n{failure}"
 
 
 def framed(shown: str, after_mark: str) -> str:
@@ -168,20 +179,61 @@ def framed(shown: str, after_mark: str) -> str:
     return f"{lead}{shown}\n{_FENCE}\n"
 
 
-def shorten(text: str, max_chars: int) -> str:
-    """`text` with its middle replaced by a mark, so that at most `max_chars` characters remain."""
+_CHARS_PER_TOKEN = 8
+"""More than text has on average. Of a text that is longer than the limit allows by this, only the ends are encoded."""
+
+
+def shorten(text: str, max_tokens: int, codec: Codec) -> str:
+    """`text` with its middle replaced by a note, so that it encodes to at most `max_tokens` tokens.
+
+    It is cut where tokens meet, but never within a character.
+    """
+    end = max_tokens * _CHARS_PER_TOKEN
+    clipped = text if len(text) <= 2 * end else text[:end] + text[-end:]
+    ids = codec.encode(clipped)
+    if len(ids) <= max_tokens and clipped is text:
+        return text
+    budget = max_tokens
+    while True:
+        short = _cut(ids, budget, len(text) - len(clipped), codec)
+        over = len(codec.encode(short)) - max_tokens  # tokens may meet in other ways where text was left out
+        if over <= 0:
+            return short
+        budget = max(0, budget - over)
+
+
+def _cut(ids: TokenIds, budget: int, clipped: int, codec: Codec) -> str:
+    """The text of about `budget` tokens: both ends of `ids` and a note between, or their start where no note fits.
+
+    `clipped` characters were left out between the ends already.
+    """
+    whole = codec.decode(ids)
+    kept = min(budget - len(codec.encode(_cut_note(clipped + len(whole)))), len(ids))
+    if kept < 2:
+        return _common_start(codec.decode(ids[:budget]), whole)
+    head = _common_start(codec.decode(ids[: kept - kept // 2]), whole)
+    tail = _common_start(codec.decode(ids[-(kept // 2) :])[::-1], whole[::-1])[::-1]
+    return head + _cut_note(clipped + len(whole) - len(head) - len(tail)) + tail
+
+
+def _common_start(part: str, whole: str) -> str:
+    """`part` as far as `whole` begins with it: its last token may end within a character."""
+    differ = next((i for i, (a, b) in enumerate(zip(part, whole, strict=False)) if a != b), len(part))
+    return part[:differ]
+
+
+def _shorten_chars(text: str, max_chars: int) -> str:
+    """What dialect 1 does: the middle is replaced by a note, so that at most `max_chars` characters remain."""
     if len(text) <= max_chars:
         return text
-    widest_mark = len(_cut_mark(len(text)))
-    kept = max_chars - widest_mark
+    kept = max_chars - len(_cut_note(len(text)))
     if kept < 2:
         return text[:max_chars]
     tail = kept // 2
-    head = kept - tail
-    return text[:head] + _cut_mark(len(text) - kept) + text[-tail:]
+    return text[: kept - tail] + _cut_note(len(text) - kept) + text[-tail:]
 
 
-def _cut_mark(characters: int) -> str:
+def _cut_note(characters: int) -> str:
     return f"\n... [{characters} characters left out] ...\n"
 
 

@@ -195,8 +195,9 @@ def test_a_new_campaign_has_the_newest_dialect_and_a_stored_one_keeps_its_own(tm
     store.save_config(pin(wanted))
     recorded = store.store.read_json(store.config_key)
     del recorded["tool"]["dialect"]  # as an earlier version recorded it
+    recorded["tool"]["observation_max_chars"] = 2000
     store.store.write_json(store.config_key, recorded)
-    assert pin(wanted).tool.dialect == 1
+    assert (pin(wanted).tool.dialect, pin(wanted).tool.observation_max_chars) == (1, 2000)
     store.check_config(pin(wanted))
     other = wanted.model_copy(update={"tool": wanted.tool.model_copy(update={"dialect": 2})})
     with pytest.raises(ConfigError, match=r"tool\.dialect was 1, is now 2"):

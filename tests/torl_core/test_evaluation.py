@@ -32,7 +32,7 @@ def identity(values, policy=POLICY, problems="d" * 64, name="toy"):
         {"rollout": {"template": "plain"}},
         {"rollout": {"top_p": 0.5}, "engine": {"backend": "transformers"}},
         {"rollout": {"max_new_tokens": 64}},
-        {"tool": {"max_calls": 1, "observation_max_chars": 100}},
+        {"tool": {"max_calls": 1, "observation_max_tokens": 100}},
         {"tool": {"max_calls": 1, "session": True}},
         {"sandbox": {"timeout_s": 1.0}},
         {"sandbox": {"memory_mib": 64}},

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,17 +79,17 @@ def test_fault_05_special_tokens_in_tool_output_are_text() -> None:
 
 
 def test_fault_06_code_that_prints_nothing_is_not_called_a_timeout() -> None:
-    shown = observation(ran(""), ToolConfig())
+    shown = observation(ran(""), ToolConfig(), CODEC)
     assert shown == "(no output: the code ran without error but printed nothing)"
-    assert shown != observation(ran("", "timeout"), ToolConfig())
+    assert shown != observation(ran("", "timeout"), ToolConfig(), CODEC)
 
 
 def test_fault_07_output_before_a_crash_is_no_success_and_the_word_error_no_failure() -> None:
     crashed = ran("42\n", "error", "Traceback (most recent call last):\n  ...\nValueError: no\n")
-    assert observation(crashed, ToolConfig()) == "ValueError: no"
+    assert observation(crashed, ToolConfig(), CODEC) == "ValueError: no"
     assert reward(RIGHT, [crashed.status], FINED) == Reward({"correctness": 1.0, "executability": -0.5})
     talkative = ran("Error: 0.01\nTraceback (most recent call last):\n7")
-    assert observation(talkative, ToolConfig()) == "Error: 0.01\nTraceback (most recent call last):\n7"
+    assert observation(talkative, ToolConfig(), CODEC) == "Error: 0.01\nTraceback (most recent call last):\n7"
     assert reward(RIGHT, [talkative.status], FINED) == Reward({"correctness": 1.0, "executability": 0.0})
 
 
@@ -109,7 +110,7 @@ def test_fault_08_a_failing_sandbox_stops_the_rollout_and_is_shown_to_nobody() -
 def test_fault_09_each_call_keeps_its_own_status_and_no_call_is_no_failure() -> None:
     good, bad = ran("2"), ran("", "error", "NameError: x")
     _, then_text = answer(generated(*CALL), good, generated("plain text", END))
-    assert then_text.tool_calls == (good,)
+    assert then_text.tool_calls == (replace(good, blocks=1),)
     _, then_bad = answer(generated(*CALL), good, generated(*CALL), bad, generated("x", END), calls=2)
     assert [c.status for c in then_bad.tool_calls] == ["ok", "error"]
     _, bad_then_good = answer(generated(*CALL), bad, generated(*CALL), good, generated("x", END), calls=2)

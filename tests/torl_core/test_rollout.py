@@ -358,7 +358,7 @@ class Model:
     max_calls=st.integers(0, 3),
     budget=st.integers(1, 400),
     overrun=st.booleans(),
-    max_chars=st.sampled_from([1, 40, 2000]),
+    max_tokens=st.sampled_from([1, 40, 2000]),
     dialect=st.sampled_from([1, 2]),
     blocks=st.sampled_from(["latest", "joined"]),
 )
@@ -368,11 +368,11 @@ def test_laws_of_the_episode(
     max_calls: int,
     budget: int,
     overrun: bool,
-    max_chars: int,
+    max_tokens: int,
     dialect: Any,
     blocks: Any,
 ) -> None:
-    tool = ToolConfig(max_calls=max_calls, observation_max_chars=max_chars, dialect=dialect, blocks=blocks)
+    tool = ToolConfig(max_calls=max_calls, observation_max_tokens=max_tokens, dialect=dialect, blocks=blocks)
     model = Model(tokens, overrun)
     steps = episode(ATTEMPT, tool, budget, CODEC)
     request: Generate | Execute = next(steps)
@@ -395,7 +395,7 @@ def test_laws_of_the_episode(
             executed += 1
             codes.append(request.code)
             after_mark = CODEC.decode(events[-1][1]).partition("```output")[2]
-            shown = framed(observation(reply, tool), after_mark)
+            shown = framed(observation(reply, tool, CODEC), after_mark)
             fits = CODEC.encode(shown)[: budget - sum(len(ids) for _, ids in events)]
             events.append(("tool", fits))
             # the text view of what fits whole comes back, in the tokenizer's normal form

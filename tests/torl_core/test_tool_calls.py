@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.torl_core.episode_kit import build_tokenizer
+from tests.torl_core.episode_kit import CODEC, build_tokenizer
 from torl_core.codec import HfCodec
 from torl_core.config import ToolConfig
 from torl_core.tool_calls import call_end, code_of, framed, last_error_line, observation, read, shorten
@@ -242,24 +242,24 @@ def test_reading_takes_time_linear_in_the_text(piece: str) -> None:
 
 
 def test_success_shows_stdout_only() -> None:
-    assert observation(call("ok", "1\n2\n", "a warning"), TOOL) == "1\n2"
+    assert observation(call("ok", "1\n2\n", "a warning"), TOOL, CODEC) == "1\n2"
 
 
 def test_correct_output_that_names_errors_is_not_cut() -> None:
     out = "Traceback (most recent call last):\nError: 0.5\nlast Error line"
-    assert observation(call("ok", out), TOOL) == out
+    assert observation(call("ok", out), TOOL, CODEC) == out
 
 
 def test_empty_success_says_so_and_is_no_timeout() -> None:
     for stdout in ("", "\n", " \n\t"):
-        shown = observation(call("ok", stdout), TOOL)
+        shown = observation(call("ok", stdout), TOOL, CODEC)
         assert shown == "(no output: the code ran without error but printed nothing)"
-    assert observation(call("ok"), ToolConfig(empty_output="nothing")) == "nothing"
+    assert observation(call("ok"), ToolConfig(empty_output="nothing"), CODEC) == "nothing"
 
 
 def test_failure_shows_one_line_and_no_output_before_it() -> None:
     stderr = 'Traceback (most recent call last):\n  File "<code>", line 2\nZeroDivisionError: division by zero\n'
-    assert observation(call("error", "42\n", stderr, 1), TOOL) == "ZeroDivisionError: division by zero"
+    assert observation(call("error", "42\n", stderr, 1), TOOL, CODEC) == "ZeroDivisionError: division by zero"
 
 
 @pytest.mark.parametrize(
@@ -267,39 +267,101 @@ def test_failure_shows_one_line_and_no_output_before_it() -> None:
     [
         (call("timeout", "partial"), "TimeoutError: the code did not finish within the time limit"),
         (call("memory"), "MemoryError: the code used more memory than allowed"),
-        (call("output_limit", "yyyy"), "OutputLimitError: the code printed more than allowed"),
+        (call("output_limit"), "OutputLimitError: the code printed more than allowed"),
         (call("crash", exit_code=-11), "CrashError: the interpreter died while it ran the code (signal 11)"),
         (call("crash"), "CrashError: the interpreter died while it ran the code"),
         (call("error", "ignored", "", 3), "SystemExit: 3"),
     ],
 )
 def test_wording_of_failures_without_traceback(failed: ToolCall, shown: str) -> None:
-    assert observation(failed, TOOL) == shown
+    assert observation(failed, TOOL, CODEC) == shown
 
 
 def test_only_a_timeout_mentions_time() -> None:
     statuses: list[CallStatus] = ["ok", "error", "memory", "output_limit", "crash"]
-    assert not any("time" in observation(call(status), TOOL).lower() for status in statuses)
+    assert not any("time" in observation(call(status), TOOL, CODEC).lower() for status in statuses)
+
+
+@pytest.mark.parametrize(
+    ("failed", "with_last_line", "with_traceback"),
+    [
+        (
+            call("error", "42\n", "Traceback (most recent call last):\n  File 1\nE: no\n", 1),
+            "42\nE: no",
+            "42\nTraceback (most recent call last):\n  File 1\nE: no",
+        ),
+        (
+            call("timeout", "partial"),
+            "partial\nTimeoutError: the code did not finish within the time limit",
+            "partial\nTimeoutError: the code did not finish within the time limit",
+        ),
+        (call("error", "", "E: no"), "E: no", "E: no"),
+        (call("error", "7", "", 3), "7\nSystemExit: 3", "7\nSystemExit: 3"),
+    ],
+)
+def test_output_before_a_failure_is_shown_where_the_config_asks_for_it(
+    failed: ToolCall, with_last_line: str, with_traceback: str
+) -> None:
+    assert observation(failed, ToolConfig(error_output="output_and_last_line"), CODEC) == with_last_line
+    assert observation(failed, ToolConfig(error_output="output_and_traceback"), CODEC) == with_traceback
+
+
+def test_of_too_much_output_the_kept_part_is_shown_with_the_reason() -> None:
+    cut = call("output_limit", "yyyy")
+    assert observation(cut, TOOL, CODEC) == "yyyy\nOutputLimitError: the code printed more than allowed"
+    first = ToolConfig(dialect=1, observation_max_chars=2000)
+    assert observation(cut, first, CODEC) == "OutputLimitError: the code printed more than allowed"
 
 
 def test_long_output_is_shortened_in_the_middle() -> None:
-    shown = observation(call("ok", "a" * 500 + "b" * 500), ToolConfig(observation_max_chars=100))
+    # letters are tokens; the note has 36
+    shown = observation(call("ok", "a" * 500 + "b" * 500), ToolConfig(observation_max_tokens=100), CODEC)
     assert shown == "a" * 32 + "\n... [936 characters left out] ...\n" + "b" * 32
 
 
-@given(text=st.text(max_size=300), limit=st.integers(1, 200))
-def test_shortened_text_fits_and_keeps_its_ends(text: str, limit: int) -> None:
-    short = shorten(text, limit)
-    if len(text) <= limit:
-        assert short == text
-    else:
-        assert len(short) <= limit
-        head, mark, tail = short.partition("\n... [")
-        assert text.startswith(head)
-        if mark:
-            count, _, tail = tail.partition(" characters left out] ...\n")
-            assert text.endswith(tail)
-            assert len(head) + int(count) + len(tail) == len(text)
+def test_the_limit_counts_tokens_and_splits_no_character() -> None:
+    shown = observation(call("ok", "😀" * 2000), ToolConfig(observation_max_tokens=100), CODEC)
+    assert shown == "😀" * 8 + "\n... [1984 characters left out] ...\n" + "😀" * 8
+    assert len(CODEC.encode(shown)) <= 100
+
+
+def test_the_ends_of_output_as_the_original_shows_them() -> None:
+    tool = ToolConfig(observation_ends_chars=128)
+    assert observation(call("ok", "a" * 128 + "x" + "b" * 128), tool, CODEC) == "a" * 128 + "..." + "b" * 128
+    assert observation(call("ok", "a" * 256), tool, CODEC) == "a" * 256
+
+
+def test_dialect_1_limits_characters() -> None:
+    tool = ToolConfig(dialect=1, observation_max_chars=100)
+    shown = observation(call("ok", "a" * 500 + "b" * 500), tool, CODEC)
+    assert shown == "a" * 32 + "\n... [936 characters left out] ...\n" + "b" * 32
+
+
+def test_the_old_key_in_a_new_config_names_the_new_one() -> None:
+    with pytest.raises(ValueError, match=r"observation_max_chars is 100: .* set tool\.observation_max_tokens"):
+        ToolConfig(observation_max_chars=100)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.lists(
+        st.sampled_from(["a", "😀", "é", "e\u0301", "```output", "\n", "x" * 50, "\ufffd", "漢"]), max_size=150
+    ),
+    limit=st.integers(1, 200),
+)
+def test_shortened_text_fits_and_keeps_its_ends(text: list[str], limit: int) -> None:
+    whole = CODEC.decode(CODEC.encode("".join(text)))
+    short = shorten(whole, limit, CODEC)
+    assert len(CODEC.encode(short)) <= limit
+    if len(CODEC.encode(whole)) <= limit:
+        assert short == whole
+        return
+    head, note, tail = short.partition("\n... [")
+    assert whole.startswith(head)
+    if note:
+        count, _, tail = tail.partition(" characters left out] ...\n")
+        assert whole.endswith(tail)
+        assert len(head) + int(count) + len(tail) == len(whole)
 
 
 @pytest.mark.parametrize(

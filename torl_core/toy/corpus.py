@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torl_core.config import ToolConfig
 from torl_core.prompts import TEMPLATES
-from torl_core.tool_calls import CALL_MARK, framed, observation
+from torl_core.tool_calls import CALL_MARK, framed, result
 from torl_core.toy.problems import KINDS, Draws, Kind, draw_operands
 from torl_core.types import Author, ToolCall
 
@@ -98,7 +98,7 @@ def _request(call: ToolCall) -> str:
 
 
 def _shown(call: ToolCall) -> Segment:
-    return "tool", framed(observation(call, ToolConfig()), after_mark="")
+    return "tool", framed(result(call, ToolConfig()), after_mark="")
 
 
 def _boxed(kind: Kind, operands: tuple[int, ...]) -> str:

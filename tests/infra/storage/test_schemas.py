@@ -135,6 +135,7 @@ def test_a_trajectory_of_version_1_is_shown(v1, trajectory_id):
 def test_a_campaign_of_version_1_is_gone_on_with(v1):
     campaign = CampaignStore(v1, "kept")
     values = {"name": "kept", "store": "elsewhere", "steps": 9, "model": {"path": "base"}, "tool": {"dialect": 1}}
+    values["tool"] |= {"observation_max_chars": 2000}
     values["problems"] = {"location": "kept.jsonl"}
     campaign.check_config(CampaignConfig.model_validate(values))
     moved = {"trainer": {"processes": 8, "zero_stage": 2}, "engine": {"backend": "transformers"}}
