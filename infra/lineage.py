@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from infra.problems import contents_digest, get_problems
 from infra.progress import bar
 from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
-from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ToolConfig
+from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ProblemSource, ToolConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -81,16 +82,17 @@ def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> 
 
 def pin(config: CampaignConfig) -> CampaignConfig:
     """`config` with what is filled in when a campaign starts: the length of the learning rate's schedule, the tool's
-    dialect, a fork's campaign and digests.
+    dialect, the problems' digest (once they were read), a fork's campaign and digests.
 
-    They come from the campaign's own record once it was started, so that it keeps schedule and dialect, and a fork's
-    source is not asked again. Raises ConfigError, StoreError.
+    They come from the campaign's own record once it was started, so that it keeps schedule, dialect and problems, and a
+    fork's source is not asked again. Raises ConfigError, StoreError.
     """
     own = CampaignStore(Store.open(config.store), config.name)
     recorded = own.recorded_config() if own.config() else None
     return own.scheduled(config).model_copy(
         update={
             "tool": _with_dialect(config.tool, recorded.tool if recorded else None),
+            "problems": _with_digest(config.problems, own, recorded),
             "fork": config.fork and _pinned_fork(config.fork, recorded.fork if recorded else None, config.model.dtype),
         }
     )
@@ -103,6 +105,16 @@ def _with_dialect(tool: ToolConfig, recorded: ToolConfig | None) -> ToolConfig:
         chars = tool.observation_max_chars or chars
         return tool.model_copy(update={"dialect": dialect or NEWEST_DIALECT, "observation_max_chars": chars})
     return tool
+
+
+def _with_digest(problems: ProblemSource, own: CampaignStore, recorded: CampaignConfig | None) -> ProblemSource:
+    """A campaign that an earlier version of torl began recorded no digest; its first step names its problems."""
+    if problems.digest is not None or recorded is None:
+        return problems
+    digest = recorded.problems.digest
+    if digest is None and (first := own.manifest(1)) and first.problems:
+        digest = contents_digest(get_problems(own.store, first.problems))
+    return problems.model_copy(update={"digest": digest})
 
 
 # --- forks

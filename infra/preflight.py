@@ -14,13 +14,13 @@ from pathlib import Path
 
 from infra.lineage import fork_folder, pin
 from infra.models import base_folder, base_policy, model_window
-from infra.problems import Rejected, load_problems
+from infra.problems import Rejected, contents_digest, load_problems
 from infra.resources import current, session
 from infra.storage import CampaignStore, Store
 from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, ProblemSource
 from torl_core.curriculum import problem_indices
-from torl_core.errors import ConfigError
+from torl_core.errors import ConfigError, DataError
 from torl_core.prompts import prompt_text
 from torl_core.types import Policy, Problem
 
@@ -32,6 +32,10 @@ class Loaded:
     source: ProblemSource
     problems: Sequence[Problem]
     rejected: Sequence[Rejected]
+
+    @property
+    def digest(self) -> str:
+        return contents_digest(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,16 @@ def checked_ahead(config: CampaignConfig) -> Iterator[CampaignConfig]:
     """
     with session():
         config = pin(config)
-        _ahead[config.digest()] = check(config)
+        _ahead[config.model_dump_json()] = check(config)
         try:
             yield config
         finally:
-            _ahead.pop(config.digest(), None)
+            _ahead.pop(config.model_dump_json(), None)
 
 
 def checked(config: CampaignConfig) -> Checked:
     """What `checked_ahead` found in this process, once; otherwise as `check`."""
-    return _ahead.pop(config.digest(), None) or check(config)
+    return _ahead.pop(config.model_dump_json(), None) or check(config)
 
 
 _ahead: dict[str, Checked] = {}
@@ -75,9 +79,12 @@ def check(config: CampaignConfig) -> Checked:
     store.check_writable()
     CampaignStore(store, config.name).check_config(config)
     model = _Model(config)
-    problems = _load(model, config.problems, config.trainer.row_tokens)
+    problems = _load(model, "problems", config.problems, config.trainer.row_tokens)
     problem_indices(len(problems.problems), config.rollout.problems_per_step, 1, config.seed)
-    benchmarks = {name: _load(model, one.problems) for name, one in config.evaluation.benchmarks.items()}
+    benchmarks = {
+        name: _load(model, f"evaluation.benchmarks.{name}.problems", one.problems)
+        for name, one in config.evaluation.benchmarks.items()
+    }
     calls = [config.tool.max_calls, *(one.max_calls or 0 for one in config.evaluation.benchmarks.values())]
     if any(calls):
         current().run(current().sandbox(config.sandbox))  # refuses to start where it cannot isolate
@@ -104,9 +111,16 @@ def step_to_evaluate(config: CampaignConfig, step: int | None) -> int:
     return wanted
 
 
-def _load(model: _Model, source: ProblemSource, row_tokens: int | None = None) -> Loaded:
+def _load(model: _Model, setting: str, source: ProblemSource, row_tokens: int | None = None) -> Loaded:
     """`row_tokens`: length of a packed row, for problems that are trained on."""
-    return Loaded(source, *load_problems(source, lambda problems: model.too_long(problems, row_tokens)))
+    loaded = Loaded(source, *load_problems(source, lambda problems: model.too_long(problems, row_tokens)))
+    if source.digest not in (None, loaded.digest):
+        raise DataError(
+            f"the problems in {source.location} have digest {loaded.digest}, and {setting}.digest is {source.digest}",
+            "Other problems give other results, so a campaign goes on with those that it began with",
+            f"Restore the problems, choose another name, or go on with these: --set {setting}.digest={loaded.digest}",
+        )
+    return loaded
 
 
 class _Model:

@@ -110,6 +110,14 @@ def _take(rows: Iterator[_Usable | Rejected], wanted: int | None) -> tuple[list[
     return usable, rejected
 
 
+def contents_digest(problems: Sequence[Problem]) -> str:
+    """Sixteen hex digits of what decides results: identifiers, statements and answers, in their order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        digest.update(json.dumps([problem.problem_id, problem.statement, problem.answer]).encode())
+    return digest.hexdigest()[:16]
+
+
 def put_problems(store: Store, problems: Sequence[Problem]) -> Ref:
     """Store problems by content, so that a campaign can name exactly what it was trained on."""
     columns = {

@@ -48,6 +48,7 @@ def checkpoint(
         policy_out=trained.policy,
         optimizer=trained.optimizer,
         config_digest=config.identity(),
+        settings=config.perturbing(),
         problems=problems,
         metrics={**scored.metrics, **trained.metrics, "upload_s": watch.lap()},
         phases_s={

@@ -24,7 +24,9 @@ def prepare(config: CampaignConfig) -> Prepared:
     problems = _stored(store, found.problems)
     benchmarks = {name: _stored(store, loaded) for name, loaded in found.benchmarks.items()}
     policy, optimizer = (found.base, None) if found.base else start_fork(config)
-    CampaignStore(store, config.name).save_config(config)  # behind a fork's copy: what is recorded has all it needs
+    source = config.problems.model_copy(update={"digest": found.problems.digest})
+    recorded = config.model_copy(update={"problems": source})
+    CampaignStore(store, config.name).save_config(recorded)  # behind a fork's copy: what is recorded has all it needs
     return Prepared(problems, benchmarks, policy, optimizer)
 
 

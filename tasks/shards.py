@@ -23,7 +23,7 @@ class Shards:
     """
 
     def __init__(self, config: CampaignConfig, store: CampaignStore, step: int, policy: Policy, problems: Ref) -> None:
-        deciding = f"{config.identity()} {policy.digest} {problems.digest} {versions()['code']}"
+        deciding = f"{config.conditions()} {policy.digest} {problems.digest} {versions()['code']}"
         self._store, self._step = store, step
         self._inputs = hashlib.sha256(deciding.encode()).hexdigest()[:16]
         self._group_size, self._every_s = config.rollout.samples_per_problem, config.rollout.save_every_s

@@ -65,14 +65,14 @@ class Trained:
 
 
 def cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    """Everything that decides the output: campaign, its identity, this code's version, the task, and every input.
+    """Everything that decides the output, to the last bit: campaign, settings, this code's version, task, and inputs.
 
     References hold digests, so an upstream that was computed anew with another outcome changes the key.
     """
     name = context.task.name
     config: CampaignConfig = parameters["config"]
     inputs = {k: v for k, v in parameters.items() if k != "config"}
-    deciding = {"inputs": inputs, "identity": config.identity(), "code": versions()["code"]}
+    deciding = {"inputs": inputs, "conditions": config.conditions(), "code": versions()["code"]}
     text = TypeAdapter(dict[str, Any]).dump_json(deciding)
     return f"{config.name}-{name}-{hashlib.sha256(text).hexdigest()[:20]}"
 

@@ -89,10 +89,6 @@ class Config(BaseModel):
                     raise ValueError("true and false are for switches; if a text is meant, put it in quotes")
         return value
 
-    def digest(self) -> str:
-        """Twelve hex digits that change whenever any value does."""
-        return _digest(self.model_dump(mode="json"))
-
     def deciding(self) -> dict[str, Any]:
         """The settings that decide results, as JSON, in sections."""
         return self._having(Effect.DECIDES)
@@ -118,23 +114,26 @@ def _digest(values: object) -> str:
 
 
 class ProblemSource(Config):
-    """Where problems come from, and which columns hold what."""
+    """Where problems come from, and which columns hold what. What is found there decides results, not where it lies."""
 
-    location: Decides[Location]
+    location: Neutral[Location]
     """A .jsonl or .parquet file (path or URL), `hf:NAME` (a Hugging Face dataset), or `toy:SPLIT` (the demo's)."""
-    split: Decides[str] = "train"
+    split: Neutral[str] = "train"
     """Split of a Hugging Face dataset."""
-    statement: Decides[str] = "problem"
+    statement: Neutral[str] = "problem"
     """Column with the question. Dots reach into structs; for verl's schema: `prompt`, a list of chat messages."""
-    answer: Decides[str] = "answer"
+    answer: Neutral[str] = "answer"
     """Column with the gold answer. For verl's schema: `reward_model.ground_truth`."""
-    problem_id: Decides[str | None] = "id"
+    problem_id: Neutral[str | None] = "id"
     """Column with an identifier; rows without one get a digest of their statement."""
-    name: Decides[str | None] = None
+    name: Neutral[str | None] = None
     """What the views call this source; the file's own name when left out."""
-    limit: Decides[PositiveInt | None] = None
+    limit: Neutral[PositiveInt | None] = None
     """Use only the first so many accepted rows."""
-    skip_rejected: Decides[bool] = False
+    digest: Perturbs[str | None] = None
+    """Digest of the problems' identifiers, statements and answers, in their order: other problems are refused. A
+    campaign's own is filled in when it is first started; to go on with other problems, give theirs here."""
+    skip_rejected: Neutral[bool] = False
     """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
 
 
@@ -448,6 +447,11 @@ class CampaignConfig(Config):
                 "gradients in float32 from stage 1 on; set trainer.zero_stage to 1, which costs nothing on one rank"
             )
         return self
+
+    def conditions(self) -> str:
+        """Digest of the settings that decide or perturb results: what was made under others is not made again bit for
+        bit under these."""
+        return _digest([self.deciding(), self.perturbing()])
 
     def identity(self) -> str:
         """Digest of what decides the campaign's results; a stored campaign resumes only under the same one."""

@@ -61,6 +61,8 @@ _STEPS = pa.schema(
         ("policy_out", pa.string()),
         ("policy_uri", pa.string()),
         ("trajectory_files", pa.list_(pa.string())),
+        ("problems_digest", pa.string()),
+        ("settings", pa.string()),
         *_LINEAGE,
     ]
 )
@@ -272,6 +274,8 @@ def _step_row(store: Store, step: StepManifest) -> dict[str, Any]:
         "policy_in": step.policy_in.digest,
         **_policy("policy_out", step.policy_out, store),
         "trajectory_files": [store.uri_of(ref.key) for ref in step.trajectories],
+        "problems_digest": step.problems.digest if step.problems else None,
+        "settings": None if step.settings is None else json.dumps(step.settings, sort_keys=True),
         **_lineage(step),
     }
 

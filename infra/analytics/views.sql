@@ -28,7 +28,8 @@ FROM (
 );
 
 -- One row per finished step: lineage, the update's metrics, wall time by phase. `signal_share` is the share of groups
--- whose rewards differ; the step learned from these alone. It is NULL where an earlier version of torl made the step.
+-- whose rewards differ; the step learned from these alone. `settings` is JSON: those that may change when a campaign is
+-- resumed and perturb results, such as trainer.processes. Both are NULL where an earlier version of torl made the step.
 CREATE VIEW steps AS
 SELECT *, metrics['signal_share'] AS signal_share, coalesce(phases_s['total'], list_sum(map_values(phases_s))) AS step_time_s
 FROM raw.steps;

@@ -77,6 +77,9 @@ class StepManifest:
     policy_out: Policy
     optimizer: Ref | None
     config_digest: str
+    settings: Mapping[str, Any] | None = None
+    """Those that may change when a campaign is resumed and perturb results, in sections; None where an earlier version
+    of torl made the step."""
     problems: Ref | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the update: loss, grad_norm, clip_fraction, and the like."""

@@ -3,21 +3,28 @@
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.preflight import Checked, check, checked, checked_ahead, step_to_evaluate
+from infra.problems import contents_digest, load_problems, put_problems
 from infra.resources import session
 from infra.settings import load_campaign
+from infra.storage import CampaignStore, StepManifest, Store
+from tasks.prepare import prepare
+from tests.infra.storage.campaign_kit import BASE, checkpoint
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, DataError, StoreError, TorlError
+from torl_core.types import Problem
 
 WINDOW = 1024
 """Of the model made here."""
@@ -239,3 +246,68 @@ def test_a_refusal_needs_no_server_and_no_torch(
 def test_a_store_that_cannot_be_written_is_named(values: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match="cannot write /dev/null/store"):
         checked_(values | {"store": "/dev/null/store"})
+
+
+# --- the problems that a campaign began with
+
+
+def begun(values: Mapping[str, Any]) -> CampaignConfig:
+    """Check as the command does, and record the config as the first task does."""
+    with session(), checked_ahead(CampaignConfig.model_validate(values)) as config:
+        prepare.fn(config)
+    return CampaignStore(Store.open(config.store), config.name).recorded_config()
+
+
+def test_a_campaign_goes_on_with_the_problems_that_it_began_with(values: dict[str, Any], tmp_path: Path) -> None:
+    first = begun(values).problems.digest
+    rows(tmp_path / "train.jsonl", ["1+1?", "2+2?", "4+4?"])
+    with pytest.raises(DataError) as refused:
+        begun(values)
+    second = refused.value.remedy.rpartition("problems.digest=")[2]
+    assert first is not None
+    assert re.fullmatch("[0-9a-f]{16}", second)
+    assert f"have digest {second}, and problems.digest is {first}" in refused.value.what
+    deliberate = values | {"problems": values["problems"] | {"digest": second}}
+    assert begun(deliberate).problems.digest == second
+    assert begun(values).problems.digest == second  # and the campaign goes on with these
+    rows(tmp_path / "train.jsonl", ["1+1?", "2+2?", "3+3?"])
+    with pytest.raises(DataError, match=f"have digest {first}, and problems.digest is {second}"):
+        begun(values)
+
+
+def test_where_problems_lie_and_what_columns_are_called_decides_nothing(values: dict[str, Any], tmp_path: Path) -> None:
+    first = begun(values).problems.digest
+    found = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    moved = tmp_path / "moved.jsonl"
+    moved.write_text(
+        "".join(json.dumps({"q": row["problem"], "a": row["answer"], "kind": "sum"}) + "\n" for row in found)
+    )
+    there = {"location": str(moved), "statement": "q", "answer": "a"}
+    assert begun(values | {"problems": there}).problems.digest == first
+
+
+def test_other_columns_rows_and_orders_are_other_problems() -> None:
+    one, two = Problem("1", "1+1?", "2", "s"), Problem("2", "2+2?", "4", "s")
+    changed = [
+        [two, one], [one], [replace(one, problem_id="3"), two], [replace(one, answer="3"), two],
+        [replace(one, statement="1+1 ?"), two],
+    ]  # fmt: skip
+    assert len({contents_digest(problems) for problems in ([one, two], *changed)}) == 6
+
+
+def test_a_campaign_of_an_earlier_version_has_the_problems_of_its_first_step(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    config = begun(values)
+    store = CampaignStore(Store.open(config.store), config.name)
+    ref = put_problems(store.store, load_problems(config.problems)[0])
+    policy, optimizer = checkpoint(store, 1, tmp_path)
+    store.commit_step(StepManifest(config.name, 1, (), BASE, policy, optimizer, "abc", problems=ref))
+    record = config.model_dump(mode="json")
+    del record["problems"]["digest"]
+    store.store.write_json(store.config_key, record)
+    assert begun(values).problems.digest == config.problems.digest
+    store.store.write_json(store.config_key, record)
+    rows(tmp_path / "train.jsonl", ["1+1?", "2+2?", "4+4?"])
+    with pytest.raises(DataError, match=f"problems.digest is {config.problems.digest}"):
+        begun(values)

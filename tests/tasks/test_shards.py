@@ -74,6 +74,8 @@ def test_those_of_other_inputs_do_not_count(campaign):
     assert stored(shards_of(campaign, policy=replace(BASE, digest="c" * 64))) == []
     assert stored(shards_of(campaign, problems=replace(PROBLEMS, digest="e" * 64))) == []
     assert stored(shards_of(campaign, seed=1)) == []
+    engine = campaign.recorded_config().engine.model_copy(update={"backend": "transformers"})
+    assert stored(shards_of(campaign, engine=engine)) == [], "rows of two engines do not make one step"
     assert stored(shards_of(campaign, step=2)) == []
     assert stored(shards_of(campaign, every_s=7)) == ["demo-a-0", "demo-a-1"], "the pace decides nothing"
 

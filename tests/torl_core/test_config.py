@@ -114,6 +114,14 @@ def test_identity_changes_with_what_decides_results_and_with_nothing_else() -> N
         assert make(**other).identity() != base, other
 
 
+def test_conditions_change_with_what_perturbs_results_too() -> None:
+    base = make().conditions()
+    for other in ({"seed": 1}, {"trainer": {"processes": 8}}, {"engine": {"backend": "transformers"}}):
+        assert make(**other).conditions() != base, other
+    for same in ({"store": "t"}, {"steps": 99}, {"rollout": {"save_every_s": 1}}, {"problems": {"location": "moved"}}):
+        assert make(**same).conditions() == base, same
+
+
 # --- what a setting does to results
 
 

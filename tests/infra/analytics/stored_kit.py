@@ -66,13 +66,13 @@ def config(name, max_calls=1, **changes):
     return CampaignConfig.model_validate(values | changes)
 
 
-def commit(store, name, step, records, phases=None, metrics=None):
+def commit(store, name, step, records, phases=None, metrics=None, settings=None):
     campaign = CampaignStore(store, name)
     ref = campaign.put_trajectories(step, records_to_table(records, Letters()))
     phases = {"rollout": 2.0, "reward": 0.25, "train": 1.5, "total": 4.0} if phases is None else phases
     manifest = StepManifest(
         name, step, (ref,), POLICIES[step - 1], POLICIES[step], None, "abc",
-        metrics=metrics or {"loss": 0.5}, phases_s=phases,
+        metrics=metrics or {"loss": 0.5}, phases_s=phases, settings=settings,
     )  # fmt: skip
     campaign.commit_step(manifest)
     return ref

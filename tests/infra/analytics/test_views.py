@@ -87,6 +87,12 @@ def test_steps_hold_the_share_of_groups_that_taught_something(small):
     assert [row["signal_share"] for row in found] == [None, None, 0.25]
 
 
+def test_steps_hold_the_settings_that_may_change_when_a_campaign_is_resumed(small):
+    commit(small, "tool", 3, [response("tool-3-a", ANSWER, correct=True)], settings={"trainer": {"processes": 8}})
+    found = rows(small, "SELECT step, (settings->>'$.trainer.processes')::INT AS ranks FROM steps ORDER BY step")
+    assert [row["ranks"] for row in found] == [None, None, 8]
+
+
 def test_evaluations_and_scores(small):
     commit_evaluation(
         small,
