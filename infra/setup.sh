@@ -15,7 +15,7 @@ if command -v "$python" >/dev/null; then
 elif [ "$python" = python3 ]; then
   needed+=(python3 python3-venv libseccomp2)
 else
-  echo "PYTHON=$python is no program; name Python 3.11 or 3.12, for example PYTHON=/usr/bin/python3" >&2
+  echo "PYTHON=$python is no program; name a Python 3.11, for example PYTHON=/usr/bin/python3" >&2
   exit 1
 fi
 # What some tests need: a real S3 (also for `make s3`) and gVisor. Where they cannot be installed, those tests skip.
@@ -34,8 +34,8 @@ elif ((${#needed[@]})); then
   exit 1
 fi
 
-"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || {
-  echo "Python 3.11 or 3.12 is needed, found $("$python" --version); set PYTHON=/path/to/python3.11" >&2
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+  echo "Python 3.11 is needed, found $("$python" --version); set PYTHON=/path/to/python3.11" >&2
   exit 1
 }
 
