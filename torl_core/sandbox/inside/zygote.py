@@ -1,7 +1,7 @@
 """The warm interpreter. It imports what snippets use, then forks a slot whenever the pool asks for one.
 
 Run as `python -c "from torl_core.sandbox.inside.zygote import main; main(FD, JAIL)"`, FD being its channel to the
-pool and JAIL one of `limits.Jail`. It depends on the standard library, networkx, numpy and sympy alone: nothing else is
+pool and JAIL one of `limits.Jail`. It depends on the standard library, numpy and sympy alone: nothing else is
 sure to be in the jail.
 """
 
@@ -34,7 +34,7 @@ FIXED_ADDRESSES = "TORL_FIXED_ADDRESSES"
 _COMMON = """
 bisect cmath collections contextlib copy csv ctypes dataclasses datetime decimal enum fractions functools heapq
 inspect itertools json logging math operator pprint queue random re signal statistics string subprocess tempfile
-textwrap threading time timeit traceback typing warnings mpmath networkx numpy numpy.linalg numpy.random sympy sympy.abc
+textwrap threading time timeit traceback typing warnings mpmath numpy numpy.linalg numpy.random sympy sympy.abc
 sympy.combinatorics sympy.geometry sympy.ntheory sympy.solvers sympy.stats
 """
 WARM_UP = """
