@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,21 @@ Overrides = Annotated[
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="A campaign; see configs/.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"torl {version('torl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Seeds base model, problems and sampling.")] = 0,
@@ -54,7 +70,9 @@ def demo(
     """Build a tiny base model, train it with and without the tool, print the table, write the report."""
     # The base model is trained in this process; threads that spin while they wait are ten times slower on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with _resumable():
+    from infra.sole_use import sole_use
+
+    with _resumable(), sole_use(out):
         start_prefect(home=out / "prefect")
         from flows.demo import run_demo
 

@@ -19,7 +19,6 @@ from infra.resources import session
 from infra.settings import load_campaign
 from infra.storage import Store
 from torl_core.config import CampaignConfig
-from torl_core.errors import ConfigError
 from torl_core.toy.base import STEPS, build_base
 
 _CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
@@ -86,12 +85,6 @@ def demo_campaigns(home: Path, seed: int) -> tuple[CampaignConfig, CampaignConfi
 def _base(folder: Path, seed: int) -> None:
     if folder.exists():
         return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {folder.parent} cannot be made ({error.strerror})", "it is a writable folder", "choose another"
-        ) from None
     with bar("base model", STEPS) as progress:
         build_base(folder, seed, lambda done, _total, loss: progress.update(done, f"loss {loss:.3f}"))
 

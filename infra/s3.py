@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -76,7 +77,11 @@ def ceph() -> Iterator[dict[str, str]]:
     if reason := why_not():
         raise StoreError(f"no local S3 ({reason})", "The local S3 is Ceph's gateway", "Install its packages")
     with ExitStack() as stack:
-        yield _start(stack)
+        try:
+            environment = _start(stack)
+        except OSError as error:
+            raise StoreError(f"no local S3 ({error})", "Ceph needs a temporary folder", "Set TMPDIR") from error
+        yield environment
 
 
 def _start(stack: ExitStack) -> dict[str, str]:
@@ -206,6 +211,9 @@ def main() -> None:
             signal.pause()
     except KeyboardInterrupt:
         pass
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,12 @@ _SINGLE = "model.safetensors"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 """Two tensors that are one in a model with tied embeddings. Its folder holds the first, and may hold the second too."""
 
-_TOKENIZER = ("tokenizer.json", "tokenizer.model*", "tekken.json", "vocab.json", "vocab.txt", "*.model")
+_VOCABULARY = ("tokenizer.json", "*.model", "*.tiktoken", "tekken.json", "vocab.*")
 """Patterns of files that hold a vocabulary. A tokenizer has at least one of them."""
 
 _BESIDE_WEIGHTS = (
-    *(GENERATION_CONFIG, "LICENSE*", "NOTICE*"),
-    *(*_TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
-    *("chat_template.jinja", "chat_template.json"),
+    *(*_VOCABULARY, "tokenizer*.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+    *(GENERATION_CONFIG, "chat_template.jinja", "chat_template.json", "LICENSE*", "NOTICE*"),
 )
 """Patterns of what a policy takes over from its base model, besides weights and configuration.
 
@@ -184,9 +183,9 @@ def _check_beside_weights(folder: Path) -> None:
         _refuse_pointer(file)
         if file.suffix == ".json":
             _read_object(file)
-    if not any(path.is_file() for pattern in _TOKENIZER for path in folder.glob(pattern)):
+    if not any(path.is_file() for pattern in _VOCABULARY for path in folder.glob(pattern)):
         raise DataError(
-            f"model folder {folder} has no tokenizer ({', '.join(_TOKENIZER)})",
+            f"model folder {folder} has no tokenizer ({', '.join(_VOCABULARY)})",
             "A model's folder holds its tokenizer",
             "Copy the tokenizer's files of the base model into it",
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +21,7 @@ from infra.analytics.show import Span, spans, verdict
 from infra.storage import Store
 from infra.storage.damage import OnDamage, refuse
 from infra.terminal import harmless
+from torl_core.errors import ConfigError
 
 Row = dict[str, Any]
 
@@ -73,11 +77,30 @@ class Change:
 def report(store: Store, out: Path, on_damage: OnDamage = refuse) -> None:
     """Write the page to `out`. A store without a finished step gives a page that says so.
 
-    What is damaged is handed to `on_damage`; unless that raises, the page is of everything else. Raises StoreError.
+    What is damaged is handed to `on_damage`; unless that raises, the page is of everything else. Raises StoreError, and
+    ConfigError where the page cannot be written: before the store is read, if that can be known.
     """
+    with _refusing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(out if out.exists() else out.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     page = ask(store, partial(_page, store), on_damage)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    with _refusing(out):
+        out.write_text(page, encoding="utf-8")
+
+
+@contextmanager
+def _refusing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"the report cannot be written to {out} ({error.strerror})",
+            "A report is a file in a folder that can be written",
+            "Give another place with --out, or change the permissions",
+        ) from error
 
 
 def _page(store: Store, connection: duckdb.DuckDBPyConnection) -> str:

@@ -167,7 +167,7 @@ def test_a_weight_that_is_not_finite_is_named(folder: Path, number: float, dtype
 
 
 def test_a_policy_takes_over_what_belongs_to_a_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
-    ours = ["generation_config.json", "merges.txt", "chat_template.jinja", "tokenizer_config.json", "LICENSE"]
+    ours = ["generation_config.json", "merges.txt", "chat_template.jinja", "tokenizer_config.json", "qwen.tiktoken"]
     others = [
         *("optimizer.pt", "training_args.bin", "pytorch_model.bin", "consolidated.00.pth", "rng_state.pth"),
         *("model.gguf", "trainer_state.json", "modeling_qwen.py", "README.md", "adapter_model.safetensors"),
