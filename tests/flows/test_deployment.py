@@ -90,7 +90,7 @@ def test_cancelling_from_the_ui_stops_every_process(
         "problems": {"location": "toy:train", "limit": 64},
         "rollout": {"template": "short", "problems_per_step": 8, "samples_per_problem": 4, "max_new_tokens": 48},
         "engine": {"max_num_seqs": 64, "max_model_len": 256},
-        "trainer": {"learning_rate": 1e-4, "row_tokens": 160, "rows_per_micro_batch": 8, "threads": 1},
+        "trainer": {"learning_rate": "1e-4", "row_tokens": 160, "rows_per_micro_batch": 8, "threads": 1},
     }
     deployments = {d["name"]: d["id"] for d in api(prefect_server, "POST", "/deployments/filter", {})}
     start = f"/deployments/{deployments['campaign']}/create_flow_run"
