@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
@@ -61,14 +61,19 @@ class VllmEngine:
         self._in_flight = 0
         self._refusal: EngineError | None = None
         self._processes: list[BaseProcess] = []
+        self._scratch = ExitStack()
 
     @classmethod
     async def open(cls, config: EngineConfig, weights: Path, version: int, dtype: str, seed: int) -> Self:
         codec, folder = load_codec(weights), ModelFolder.read(weights)
         others = _engine_processes()
         window = engine_window(config.max_model_len, folder.config)
-        with _environment() as cause, untied_copy(folder) as path:
-            engine = cls(_start(config, path, window, dtype, seed, cause), codec, folder, window, version)
+        with ExitStack() as scratch:
+            home = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="torl-")))
+            with _environment(home), untied_copy(folder) as path:
+                # No variable holds vLLM's own engine: this frame outlives the call, and its finalizer fails at exit.
+                engine = cls(_start(config, path, window, dtype, seed, home / "cause"), codec, folder, window, version)
+            engine._scratch = scratch.pop_all()
         engine._processes = [p for p in _engine_processes() if p not in others]
         _skip_text_of_logprobs(engine._llm, codec)
         return engine
@@ -119,6 +124,7 @@ class VllmEngine:
             for process in self._processes:  # vLLM kills a slow one, and does not wait for its end
                 process.kill()
                 process.join()
+            self._scratch.close()
             await asyncio.sleep(0)  # lets vLLM's cancelled tasks end
 
     async def _sample(self, request: Generate, sampling: Sampling, limit: int) -> tuple[TokenIds, tuple[float, ...]]:
@@ -279,22 +285,24 @@ def _cpu_arguments(config: EngineConfig, window: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _environment() -> Iterator[Path]:
-    """What vLLM and its process read at start. The process's environment is as before afterwards. Yields `CAUSE_FILE`.
+def _environment(home: Path) -> Iterator[None]:
+    """What vLLM and its process read at start. The process's environment is as before afterwards.
+
+    Sockets and whatever the engine's process takes for temporary lie in `home`: vLLM removes none of them. Its path
+    is short: a socket's has at most 107 bytes, of which vLLM takes 37.
 
     What the user has set stands. vLLM itself adds to it while it starts (LD_PRELOAD, for one), which no later child
     should inherit.
     """
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="torl-engine-") as folder:
-        cause = Path(folder) / "cause"
-        os.environ.update({**_variables(), **before, PARENT_PID: str(os.getpid()), CAUSE_FILE: str(cause)})
-        try:
-            yield cause
-        finally:
-            for name in os.environ.keys() - before.keys():
-                del os.environ[name]
-            os.environ.update(before)
+    own = {PARENT_PID: str(os.getpid()), CAUSE_FILE: str(home / "cause")}
+    os.environ.update({**_variables(), **before, **own, "TMPDIR": str(home), "VLLM_RPC_BASE_PATH": str(home)})
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _variables() -> Mapping[str, str]:

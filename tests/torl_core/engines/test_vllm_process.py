@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -99,9 +100,17 @@ def test_the_engine_process_ends_with_a_killed_parent(moment: str, folders: Fold
     assert (len(gone), alive) == (1, [])
 
 
-def test_close_leaves_no_process_and_no_noise(folders: Folders) -> None:
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A short path, since sockets lie in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_close_leaves_no_process_no_file_and_no_noise(folders: Folders, scratch: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", OPEN_AND_WAIT, str(folders.random), "close"],
+        env=os.environ | {"TMPDIR": str(scratch)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert parent.stdout is not None
@@ -109,6 +118,7 @@ def test_close_leaves_no_process_and_no_noise(folders: Folders) -> None:
     left = engine_processes(parent.pid)
     output, narration = parent.communicate("", timeout=60)
     assert (left, parent.returncode) == ([], 0)
+    assert list(scratch.iterdir()) == []
     assert output == ""
     assert "vllm" not in narration.replace("Triton", "").lower()
 
