@@ -130,9 +130,10 @@ class ProblemSource(Config):
     """What the views call this source; the file's own name when left out."""
     limit: Neutral[PositiveInt | None] = None
     """Use only the first so many accepted rows."""
-    digest: Perturbs[str | None] = None
+    digest: Neutral[str | None] = None
     """Digest of the problems' identifiers, statements and answers, in their order: other problems are refused. A
-    campaign's own is filled in when it is first started; to go on with other problems, give theirs here."""
+    campaign's own is filled in when it is first started; to go on with other problems, give theirs here. It changes
+    nothing itself, since whatever depends on the problems names them too."""
     skip_rejected: Neutral[bool] = False
     """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
 

@@ -311,3 +311,12 @@ def test_a_campaign_of_an_earlier_version_has_the_problems_of_its_first_step(
     rows(tmp_path / "train.jsonl", ["1+1?", "2+2?", "4+4?"])
     with pytest.raises(DataError, match=f"problems.digest is {config.problems.digest}"):
         begun(values)
+
+
+def test_an_interrupted_first_run_is_resumed_under_the_same_conditions(values: dict[str, Any]) -> None:
+    """The digest is known only once the problems were read; what the first run stored must count all the same."""
+    config = CampaignConfig.model_validate(values)
+    with session(), checked_ahead(config) as first:
+        prepare.fn(first)
+    with session(), checked_ahead(config) as resumed:
+        assert resumed.conditions() == first.conditions()

@@ -118,7 +118,12 @@ def test_conditions_change_with_what_perturbs_results_too() -> None:
     base = make().conditions()
     for other in ({"seed": 1}, {"trainer": {"processes": 8}}, {"engine": {"backend": "transformers"}}):
         assert make(**other).conditions() != base, other
-    for same in ({"store": "t"}, {"steps": 99}, {"rollout": {"save_every_s": 1}}, {"problems": {"location": "moved"}}):
+    for same in (
+        {"store": "t"},
+        {"steps": 99},
+        {"rollout": {"save_every_s": 1}},
+        {"problems": {"location": "moved", "digest": "a"}},
+    ):
         assert make(**same).conditions() == base, same
 
 

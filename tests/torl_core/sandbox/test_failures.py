@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -188,6 +189,7 @@ def test_when_no_worker_starts_any_more_calls_are_unavailable(monkeypatch):
 
 
 def test_close_leaves_nothing_and_fails_what_waits():
+    gc.collect()  # else descriptors of earlier tests are closed meanwhile
     before, fds = set(tree()), len(os.listdir("/proc/self/fd"))
 
     async def work():
