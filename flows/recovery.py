@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from infra.lineage import state_before
+from infra.lineage import made_under, state_before
 from infra.progress import say
 from infra.storage import CampaignStore, StepManifest
 from tasks.step import Scored, kept_in
@@ -56,6 +56,7 @@ def restore(config: CampaignConfig, store: CampaignStore, step: int) -> None:
 
 def _train_again(config: CampaignConfig, store: CampaignStore, manifest: StepManifest) -> None:
     step, (policy, optimizer) = manifest.step, state_before(store, manifest)
+    config = made_under(config, manifest)
     scored = Scored(manifest.trajectories[0], 0.0)
     made = remade(store, train, config, step, policy, optimizer, scored, manifest.metrics["learning_rate"])
     if (made.policy.digest, made.optimizer) != (manifest.policy_out.digest, manifest.optimizer):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.lineage import checked_folder, find_step, state_before
+from infra.lineage import checked_folder, find_step, made_under, state_before
 from infra.progress import bar
 from infra.resources import session
 from infra.settings import apply_overrides, parse
@@ -73,7 +73,7 @@ def replay(
     """
     store = Store.open(store_uri)
     place, manifest = find_step(store, step, campaign)
-    config, changed = changed_config(place.recorded_config(), overrides)
+    config, changed = changed_config(made_under(place.recorded_config(), manifest), overrides)
     destination = _destination(save)
     before, optimizer = state_before(place, manifest)
     _check_state(store, place.name, step, before, optimizer)

@@ -6,8 +6,9 @@ checkpoint 0 before its config is recorded, so from then on the source may chang
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from infra.problems import contents_digest, get_problems
 from infra.progress import bar
@@ -64,6 +65,17 @@ def state_before(campaign: CampaignStore, manifest: StepManifest) -> tuple[Polic
         return manifest.policy_in, before.optimizer if before else None
     start = campaign.fork_start(campaign.recorded_config())
     return manifest.policy_in, start[1] if start else None
+
+
+def made_under(config: CampaignConfig, manifest: StepManifest) -> CampaignConfig:
+    """`config` with the step's settings that may have changed since: under others it does not come out bit for bit."""
+    values = _laid_over(config.model_dump(mode="json"), manifest.settings or {})
+    return parse(CampaignConfig, values, f"the manifest of step {manifest.step}")
+
+
+def _laid_over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {k: _laid_over(values[k], v) for k, v in changes.items() if isinstance(v, Mapping) and k in values}
+    return {**values, **changes, **inner}
 
 
 def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> Path:

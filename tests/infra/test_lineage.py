@@ -1,10 +1,11 @@
 """Naming steps, and starting campaigns from them, on small hand-made stores."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from infra.lineage import checked_folder, find_step, parse_address, pin, start_fork, state_before
+from infra.lineage import checked_folder, find_step, made_under, parse_address, pin, start_fork, state_before
 from infra.storage import CampaignStore, Ref, StepManifest, Store
 from tests.infra.analytics.stored_kit import POLICIES, config
 from torl_core.errors import ConfigError, StoreError
@@ -202,3 +203,13 @@ def test_a_new_campaign_has_the_newest_dialect_and_a_stored_one_keeps_its_own(tm
     other = wanted.model_copy(update={"tool": wanted.tool.model_copy(update={"dialect": 2})})
     with pytest.raises(ConfigError, match=r"tool\.dialect was 1, is now 2"):
         store.check_config(pin(other))
+
+
+def test_a_step_is_made_again_under_the_settings_that_made_it(store, tmp_path):
+    before = config("tool", trainer={"processes": 2, "zero_stage": 2}, engine={"backend": "transformers"})
+    manifest = replace(finish(store, "tool", 1, tmp_path).manifest(1), settings=before.perturbing())
+    now = config("tool", trainer={"processes": 8, "learning_rate": 1e-3}, store="moved")
+    again = made_under(now, manifest)
+    assert (again.trainer.processes, again.trainer.zero_stage, again.engine.backend) == (2, 2, "transformers")
+    assert (again.trainer.learning_rate, again.store) == (1e-3, "moved")
+    assert made_under(now, replace(manifest, settings=None)) == now
