@@ -295,7 +295,11 @@ def _environment(home: Path) -> Iterator[None]:
     should inherit.
     """
     before = dict(os.environ)
-    own = {PARENT_PID: str(os.getpid()), CAUSE_FILE: str(home / "cause")}
+    own = {
+        PARENT_PID: str(os.getpid()),
+        CAUSE_FILE: str(home / "cause"),
+        **_preloaded(home),
+    }
     os.environ.update({**_variables(), **before, **own, "TMPDIR": str(home), "VLLM_RPC_BASE_PATH": str(home)})
     try:
         yield
@@ -303,6 +307,19 @@ def _environment(home: Path) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def _preloaded(home: Path) -> Mapping[str, str]:
+    """On a CPU, vLLM preloads torch's OpenMP by its path, unless LD_PRELOAD names one. The loader takes a blank for the
+    end of a path, so where this project's has one, a link in `home` is named instead."""
+    import torch
+
+    library = next(Path(torch.__file__).parent.glob("lib/libgomp*.so*"), None)
+    if torch.cuda.is_available() or library is None or " " not in str(library):
+        return {}
+    link = home / library.name
+    link.symlink_to(library)
+    return {"LD_PRELOAD": " ".join([str(link), os.environ.get("LD_PRELOAD", "")]).strip()}
 
 
 def _variables() -> Mapping[str, str]:
