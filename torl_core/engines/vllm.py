@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +67,7 @@ class VllmEngine:
     @classmethod
     async def open(cls, config: EngineConfig, weights: Path, version: int, dtype: str, seed: int) -> Self:
         codec, folder = load_codec(weights), ModelFolder.read(weights)
+        _require_shared_memory()
         others = _engine_processes()
         window = engine_window(config.max_model_len, folder.config)
         with ExitStack() as scratch:
@@ -282,6 +284,21 @@ def _cpu_arguments(config: EngineConfig, window: int) -> dict[str, Any]:
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(window, _CPU_PREFILL_TOKENS),
     }
+
+
+def _require_shared_memory() -> None:
+    """Else vLLM says only that a file system is read-only, or that there is no such file."""
+    try:
+        memory = SharedMemory(create=True, size=1 << 20)
+    except OSError as error:
+        raise EngineError(
+            f"no shared memory can be made ({error.strerror})",
+            "vLLM's processes talk through /dev/shm",
+            "mount a writable tmpfs there with some room (docker run: --shm-size=1g)",
+            retryable=False,
+        ) from error
+    memory.close()
+    memory.unlink()
 
 
 @contextmanager
