@@ -19,6 +19,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from pydantic import ValidationError
 
 from torl_core.codec import HfCodec, load_codec
@@ -278,6 +279,14 @@ def _gpu_arguments(config: EngineConfig) -> dict[str, Any]:
 
 def _cpu_arguments(config: EngineConfig, window: int) -> dict[str, Any]:
     """A prompt is prefilled in one step: vLLM 0.32 dies when it cuts the prompt of a seeded request on a CPU."""
+    machine_gib = psutil.virtual_memory().total >> 30
+    if config.cpu_kv_cache_gib > machine_gib:
+        raise EngineError(
+            f"engine.cpu_kv_cache_gib is {config.cpu_kv_cache_gib} and this machine has {machine_gib} GiB of memory",
+            "the cache lies in memory",
+            "lower it; 1 is enough for the demo",
+            retryable=False,
+        )
     return {
         "kv_cache_memory_bytes": config.cpu_kv_cache_gib << 30,
         "block_size": _CPU_BLOCK_TOKENS,

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from torl_core.engines.vllm import _preloaded
+from torl_core.config import EngineConfig
+from torl_core.engines.vllm import _cpu_arguments, _preloaded
+from torl_core.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,3 +45,9 @@ def test_without_shared_memory_the_cause_is_named() -> None:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     assert "no shared memory can be made (Read-only file system)" in done.stderr
     assert "--shm-size" in done.stderr
+
+
+def test_a_cache_that_the_machine_cannot_hold_is_not_tried() -> None:
+    with pytest.raises(EngineError, match=r"cpu_kv_cache_gib is 1000000 and this machine has \d+ GiB") as refused:
+        _cpu_arguments(EngineConfig(cpu_kv_cache_gib=1_000_000), 64)
+    assert not refused.value.retryable
