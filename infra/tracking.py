@@ -13,6 +13,8 @@ from torl_core.config import CampaignConfig
 
 _LIMIT_S = 10
 """How long a service that does not answer may hold up the start of a run, and its end."""
+_OFFLINE_LIMIT_S = 120
+"""How long the end may take where no service is asked: the rest of the run's file is written meanwhile."""
 
 
 class Tracker(Protocol):
@@ -46,8 +48,8 @@ def open_tracker(config: CampaignConfig, folder: Path = Path("runs")) -> Iterato
     """A tracker for one run of a campaign; off unless `tracking.wandb_project` is set.
 
     Without an API key the run is kept below `folder`, for `wandb sync` to send later. WANDB_MODE and WANDB_DIR decide
-    where they are set. A resumed campaign goes on in the
-    same online run: its id comes from the campaign's name and identity.
+    where they are set. A resumed campaign goes on in the same online run: its id comes from the campaign's name and
+    identity.
     """
     tracker = _open_wandb(config, folder) if config.tracking.wandb_project else None
     try:
@@ -65,6 +67,9 @@ def _open_wandb(config: CampaignConfig, folder: Path) -> _Wandb | None:
 
         if not os.environ.get("WANDB_DIR"):
             folder.mkdir(parents=True, exist_ok=True)
+        asked = os.environ.get("WANDB_MODE")
+        keyless = not asked and not _has_key()
+        end_s = _OFFLINE_LIMIT_S if keyless or asked == "offline" else _LIMIT_S
         opened.append(
             wandb.init(
                 project=config.tracking.wandb_project,
@@ -73,9 +78,9 @@ def _open_wandb(config: CampaignConfig, folder: Path) -> _Wandb | None:
                 resume="allow",
                 config=config.model_dump(mode="json"),
                 dir=None if os.environ.get("WANDB_DIR") else str(folder),
-                mode=None if os.environ.get("WANDB_MODE") or _has_key() else "offline",
+                mode="offline" if keyless else None,
                 settings=wandb.Settings(
-                    console="off", silent=True, init_timeout=_LIMIT_S, login_timeout=_LIMIT_S, finish_timeout=_LIMIT_S
+                    console="off", silent=True, init_timeout=_LIMIT_S, login_timeout=_LIMIT_S, finish_timeout=end_s
                 ),
             )
         )

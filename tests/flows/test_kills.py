@@ -218,6 +218,9 @@ def test_damaged_rollouts_of_an_unfinished_step_are_sampled_again_alone(
     first = place.manifest(1)
     (staged,) = place.store.list("staging/campaign=small/step=000002")
     place.store.write(staged, b"rotten")
+    for key in place.store.list("prefect-results"):
+        if "/small-reward-" in key:  # as if the kill always came before the reward's result was stored
+            place.store.delete(key)
     result = torl(prefect_server, "campaign", config, "--set", "steps=2")
     assert result.returncode == 0, result.stderr
     assert [m.step for m in place.steps()] == [1, 2]
