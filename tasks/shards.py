@@ -33,10 +33,10 @@ class Shards:
         self._writing: asyncio.Future[None] | None = None
 
     def stored(self) -> list[Record]:
-        """Whole groups that an earlier attempt stored; damaged shards are put aside. Raises StoreError."""
+        """Whole groups that an earlier attempt stored; damaged shards are moved to quarantine. Raises StoreError."""
         tables, damaged = self._store.shards(self._step, self._inputs)
         for key in damaged:
-            say(f"{key} is damaged and put aside. Its groups are sampled again", "yellow")
+            say(f"{key} is damaged and was moved to quarantine. Its groups are sampled again", "yellow")
         records = {record.trajectory.trajectory_id: record for table in tables for record in table_to_records(table)}
         return list(records.values())
 

@@ -109,7 +109,7 @@ def torl(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
 
 
-def told(result, key, said):
+def assert_names(result, key, said):
     """The command's exit code is 1, and stderr has one line: the file, what is wrong, and a remedy."""
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
@@ -138,7 +138,7 @@ def test_sql_answers_for_the_others(store, damage):
     key, said, lost = damage
     sql = "SELECT trajectory_id, max_calls FROM (FROM trajectories UNION ALL BY NAME FROM evaluations) ORDER BY 1"
     answer = torl("sql", store.uri, sql)
-    told(answer, key, said)
+    assert_names(answer, key, said)
     rows = list(csv.DictReader(answer.stdout.splitlines()))
     assert [row["trajectory_id"] for row in rows] == [one for one in WHOLE if not (lost and one.startswith(lost))]
     assert {row["max_calls"] for row in rows if row["trajectory_id"].startswith("good")} == {"1"}
@@ -146,7 +146,7 @@ def test_sql_answers_for_the_others(store, damage):
 
 def test_the_report_is_of_the_others(store, damage, tmp_path):
     key, said, _ = damage
-    told(torl("report", store.uri, "--out", tmp_path / "r.html"), key, said)
+    assert_names(torl("report", store.uri, "--out", tmp_path / "r.html"), key, said)
     page = (tmp_path / "r.html").read_text()
     lineage = page[page.index("<tr><td>good</td>") :]
     lineage = lineage[: lineage.index("</tr>")]
@@ -157,7 +157,7 @@ def test_the_report_is_of_the_others(store, damage, tmp_path):
 def test_one_trajectory_of_the_others_is_shown(store, damage):
     key, said, _ = damage
     result = torl("show", store.uri, "good-1-a")
-    told(result, key, said)
+    assert_names(result, key, said)
     assert "good, step 1, policy 0" in result.stdout
 
 
@@ -169,14 +169,14 @@ def test_the_listing_has_the_others(store, damage, request):
     if any(case in request.node.callspec.id for case in A_LISTING_SHOWS_NOTHING_OF):
         assert (result.exit_code, result.stderr) == (0, "")
     else:
-        told(result, key, said)
+        assert_names(result, key, said)
 
 
 def test_behind_a_torn_compaction_the_manifests_own_files_are_read(store):
     key = CampaignStore(store, "bad").compaction_key(1)
     store.write(key, b'{"campaign": "bad"')
     answer = torl("sql", store.uri, "SELECT count(*) AS n FROM trajectories")
-    told(answer, key, "is not JSON")
+    assert_names(answer, key, "is not JSON")
     assert answer.stdout.split()[1:] == ["8"]
 
 

@@ -2,7 +2,6 @@
 
 import os
 import ssl
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import trustme
 from infra.storage import Store, remote
 from infra.storage.digests import digest_folder
 from tests.infra.storage.faults import Proxy, proxy
+from tests.namespaces import run_mounted
 from torl_core.errors import DamagedError, StoreError
 
 DATA = bytes(range(256)) * 1000
@@ -192,23 +192,7 @@ def test_a_full_disk_is_said_and_leaves_the_old_object(tmp_path):
         "except StoreError as error: print(error)\n"
         "print(store.read('x'), store.list(''))"
     )
-    script = f'mount -t tmpfs -o size=1m none "{tmp_path}" && exec "$@"'
-    command = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        sys.executable,
-        "-c",
-        program,
-    ]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    done = run_mounted(f'mount -t tmpfs -o size=1m none "{tmp_path}"', [sys.executable, "-c", program, tmp_path])
     said, left = done.stdout.splitlines()
     assert f"cannot write {tmp_path}/x (OSError" in said
     assert "Free space" in said

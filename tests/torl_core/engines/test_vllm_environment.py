@@ -1,13 +1,12 @@
 """What vLLM's processes find in their environment, without starting one."""
 
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.namespaces import run_mounted
 from torl_core.config import EngineConfig
 from torl_core.engines.vllm import _cpu_arguments, _preloaded
 from torl_core.errors import EngineError
@@ -30,19 +29,7 @@ def test_openmp_is_preloaded_from_a_path_with_a_blank(tmp_path: Path, monkeypatc
 def test_without_shared_memory_the_cause_is_named() -> None:
     """In a mount namespace of its own, where /dev/shm cannot be written."""
     code = "from torl_core.engines.vllm import _require_shared_memory; _require_shared_memory()"
-    python = shlex.join([sys.executable, "-c", code])
-    command = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f"mount -t tmpfs -o ro none /dev/shm || exit 77; exec {python}",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    done = run_mounted("mount -t tmpfs -o ro none /dev/shm", [sys.executable, "-c", code], ROOT)
     assert "no shared memory can be made (Read-only file system)" in done.stderr
     assert "--shm-size" in done.stderr
 

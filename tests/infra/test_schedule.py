@@ -11,7 +11,6 @@ from infra.lineage import pin
 from infra.resources import session
 from infra.storage import CampaignStore, Store
 from tasks.prepare import prepare
-from tests.infra.test_preflight import model, values  # noqa: F401
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError
 
@@ -20,12 +19,12 @@ RATES = pytest.approx([0.0005, 0.0007, 0.0004, 0.0001])
 
 
 @pytest.fixture
-def four(values: dict[str, Any]) -> dict[str, Any]:  # noqa: F811
+def four(values: dict[str, Any]) -> dict[str, Any]:
     schedule = {"learning_rate": 1e-3, "final_learning_rate_share": 0.1, "warmup_steps": 1}
     return values | {"steps": 4, "trainer": values["trainer"] | schedule}
 
 
-def started(values: dict[str, Any], **changes: Any) -> CampaignConfig:  # noqa: F811
+def started(values: dict[str, Any], **changes: Any) -> CampaignConfig:
     """The config as the flow uses it, which the store has recorded."""
     with session():
         config = pin(CampaignConfig.model_validate(values | changes))
