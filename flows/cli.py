@@ -52,6 +52,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _named(packages: list[str] | None) -> list[str] | None:
+    if "" in (packages or ()):
+        raise typer.BadParameter("a package has a name of at least one character")
+    return packages
+
+
 @app.callback()
 def _options(
     _: Annotated[
@@ -276,11 +282,12 @@ def execute(
 def serve(
     host: Annotated[str, typer.Option(help="Beyond loopback a token is required.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    workers: Annotated[int, typer.Option(min=1, help="Warm interpreters; about one per core.")] = 2,
-    slots_per_worker: Annotated[int, typer.Option(min=1)] = 4,
-    memory_mib: Annotated[int, typer.Option(min=64, help="What one snippet may use.")] = 512,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Warm interpreters; about one per core.")] = 2,
+    slots_per_worker: Annotated[int, typer.Option(min=1, max=256)] = 4,
+    memory_mib: Annotated[int, typer.Option(min=64, max=1 << 20, help="What one snippet may use.")] = 512,
     package: Annotated[
-        list[str] | None, typer.Option(help="A further installed package that snippets may import. Repeatable.")
+        list[str] | None,
+        typer.Option(callback=_named, help="A further installed package that snippets may import. Repeatable."),
     ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Calls that may wait; one more gets 429.")] = 1024,
     drain_s: Annotated[int, typer.Option(min=1, help="After SIGTERM, time for the calls in flight.")] = 60,

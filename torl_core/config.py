@@ -39,12 +39,20 @@ resumed, and each step's manifest records it."""
 Neutral = Annotated[T, Effect.NEUTRAL]
 """Another value has no effect on results."""
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+LEAST, MOST = 1e-12, 1e9
+"""Training computes in float32, which holds numbers from 1e-38 to 3e38: also products of settings within these bounds,
+and sums of such products."""
+PositiveInt = Annotated[int, Field(ge=1, lt=1 << 31)]
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+NonNegative = Annotated[float, Field(ge=0, le=MOST)]
+Positive = Annotated[float, Field(ge=LEAST, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-"""Of a moving average: 1 would never move."""
+PositiveShare = Annotated[float, Field(ge=LEAST, le=1)]
+Decay = Annotated[float, Field(ge=0, le=0.999999)]
+"""Of a moving average: 1 would never move, and float32 rounds what is closer to 1 than 3e-8 to it."""
+Temperature = Annotated[float, Field(ge=0.01, le=MOST)]
+"""vLLM samples at 0.01 where it is asked for less, so that the log-probabilities would be of another temperature."""
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
 """NumPy takes no negative seed; every library and every stored column takes one below 2**31."""
 
@@ -74,6 +82,12 @@ def _one_name(name: str) -> str:
 
 
 BenchmarkName = Annotated[str, AfterValidator(_one_name)]
+
+
+def _zero_or_a_temperature(value: float) -> float:
+    if 0 < value < 0.01:
+        raise ValueError("0 is greedy, and vLLM samples at 0.01 where it is asked for less: give 0, or 0.01 and more")
+    return value
 
 
 class Config(BaseModel):
@@ -184,15 +198,15 @@ class RolloutConfig(Config):
     template: Decides[str] = "torl"
     """Prompt template, by name (see torl_core/prompts.py)."""
     problems_per_step: Decides[PositiveInt] = 128
-    samples_per_problem: Decides[Annotated[int, Field(ge=2)]] = 16
+    samples_per_problem: Decides[Annotated[int, Field(ge=2, lt=1 << 31)]] = 16
     """Size of a group. A response alone has nothing to be compared with, so that its advantage would always be zero."""
-    temperature: Decides[Positive] = 1.0
-    top_p: Decides[Annotated[float, Field(gt=0, le=1)]] = 1.0
+    temperature: Decides[Temperature] = 1.0
+    top_p: Decides[PositiveShare] = 1.0
     max_new_tokens: Decides[PositiveInt] = 3072
     """Budget of one response, tool output included."""
     max_concurrency: Perturbs[PositiveInt] = 2048
     """Episodes in flight at once."""
-    save_every_s: Neutral[Annotated[float, Field(ge=0)]] = 30.0
+    save_every_s: Neutral[NonNegative] = 30.0
     """Groups that are finished are stored this often, so that an interrupted rollout samples only the others."""
 
 
@@ -202,7 +216,7 @@ class EngineConfig(Config):
     """Sequences the engine decodes together."""
     max_model_len: Perturbs[PositiveInt | None] = None
     """Longest context in tokens; the model's own limit when left out."""
-    gpu_memory_utilization: Perturbs[Share] = 0.6
+    gpu_memory_utilization: Perturbs[PositiveShare] = 0.6
     """Share of GPU memory for the engine, which stays resident while training runs."""
     cpu_kv_cache_gib: Perturbs[PositiveInt] = 1
     tensor_parallel_size: Perturbs[PositiveInt] = 1
@@ -221,7 +235,7 @@ class SandboxConfig(Config):
     """Warm interpreters. About one per core that generation and training leave free."""
     slots_per_worker: Perturbs[Annotated[int, Field(ge=1, le=256)]] = 4
     """Snippets one worker runs at the same time, so that sleeping and looping code does not hold up the rest."""
-    timeout_s: Decides[Annotated[float, Field(gt=0, le=3600)]] = 5.0
+    timeout_s: Decides[Annotated[float, Field(ge=0.01, le=3600)]] = 5.0
     """Wall limit of one snippet."""
     memory_mib: Decides[Annotated[int, Field(ge=16, le=1 << 20)]] = 512
     """What each process of a snippet may map; all of them together may use somewhat more, see docs/sandbox.md."""
@@ -266,17 +280,17 @@ class SandboxConfig(Config):
 
 
 class RewardConfig(Config):
-    correct: Decides[float] = 1.0
-    wrong: Decides[float] = -1.0
-    code_error: Decides[float] = 0.0
+    correct: Decides[Number] = 1.0
+    wrong: Decides[Number] = -1.0
+    code_error: Decides[Number] = 0.0
     """Added when at least one executed call failed (the paper's ablation: -0.5)."""
 
     @model_validator(mode="after")
     def _correct_differs_from_wrong(self) -> RewardConfig:
-        if self.correct == self.wrong:
+        if abs(self.correct - self.wrong) < LEAST:
             raise ValueError(
-                f"reward.correct and reward.wrong are both {self.correct}: then correctness has no effect on training; "
-                "give them different values"
+                f"reward.correct is {self.correct} and reward.wrong is {self.wrong}: then correctness has no effect on "
+                f"training; give them values that differ by {LEAST:g} at least"
             )
         return self
 
@@ -303,7 +317,7 @@ class TrainerConfig(Config):
     first start, and it stays that when `steps` is raised."""
     warmup_steps: Decides[Count] = 0
     betas: Decides[tuple[Decay, Decay]] = (0.9, 0.999)
-    weight_decay: Decides[Annotated[float, Field(ge=0)]] = 0.0
+    weight_decay: Decides[NonNegative] = 0.0
     max_grad_norm: Decides[Positive] = 1.0
     row_tokens: Perturbs[PositiveInt] = 4096
     """L: length of a packed row; at least prompt plus response, or the sample would not fit."""
@@ -318,7 +332,7 @@ class TrainerConfig(Config):
 
 class BenchmarkConfig(Config):
     problems: ProblemSource
-    temperature: Decides[Annotated[float, Field(ge=0)]] = 0.0
+    temperature: Decides[Annotated[NonNegative, AfterValidator(_zero_or_a_temperature)]] = 0.0
     """0 is greedy."""
     samples: Decides[PositiveInt] = 1
     """Responses per problem; more than one makes sense only at temperature > 0."""

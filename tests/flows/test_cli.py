@@ -80,3 +80,14 @@ def test_s3_without_ceph_is_one_line(tmp_path: Path) -> None:
     assert line.startswith(
         "error: no local S3 (ceph-mon, ceph-osd, radosgw, ceph not installed: as root, apt-get install"
     )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--workers", 1025), ("--slots-per-worker", 257), ("--memory-mib", (1 << 20) + 1), ("--package", "")],
+    ids=lambda option: option[0],
+)
+def test_a_service_with_an_impossible_option_is_refused_by_name(option: tuple[str, object]) -> None:
+    result = CliRunner().invoke(app, ["sandbox", "serve", *map(str, option)])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option[0]}'" in result.stderr

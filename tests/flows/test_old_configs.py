@@ -18,8 +18,9 @@ from torl_core.errors import StoreError
 
 REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "a group of one": ("rollout", {"samples_per_problem": 1}, "rollout.samples_per_problem is 1"),
-    "equal rewards": ("reward", {"wrong": 1.0}, "reward.correct and reward.wrong are both 1.0"),
+    "equal rewards": ("reward", {"wrong": 1.0}, "reward.correct is 1.0 and reward.wrong is 1.0"),
     "a seed of 64 bits": ("", {"seed": 1 << 40}, "seed is 1099511627776"),
+    "a rate beyond float32": ("trainer", {"learning_rate": 3e38}, "trainer.learning_rate is 3e+38"),
     "averages that never move": ("trainer", {"betas": [0.9, 1.0]}, "trainer.betas.1 is 1.0"),
 }
 

@@ -4,7 +4,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from torl_core.config import CampaignConfig, Config, Decides, Effect, Neutral
+from torl_core.config import BenchmarkConfig, CampaignConfig, Config, Decides, Effect, Neutral
 
 
 def make(**changes: Any) -> CampaignConfig:
@@ -43,9 +43,11 @@ def test_a_row_that_cannot_hold_a_response_is_refused() -> None:
     ("changes", "said"),
     [
         ({"rollout": {"samples_per_problem": 1}}, r"samples_per_problem[\s\S]*greater than or equal to 2"),
-        ({"reward": {"correct": -1}}, r"correct and reward.wrong are both -1.0"),
-        ({"trainer": {"betas": [0.9, 1.0]}}, r"betas.1[\s\S]*less than 1"),
-        ({"trainer": {"betas": [1.0, 0.9]}}, r"betas.0[\s\S]*less than 1"),
+        ({"reward": {"correct": -1}}, r"correct is -1.0 and reward.wrong is -1.0.*differ by 1e-12 at least"),
+        ({"reward": {"correct": 0, "wrong": 1e-13}}, r"correct is 0.0 and reward.wrong is 1e-13"),
+        ({"trainer": {"betas": [0.9, 1.0]}}, r"betas.1[\s\S]*less than or equal to 0.999999"),
+        ({"trainer": {"betas": [1.0, 0.9]}}, r"betas.0[\s\S]*less than or equal to 0.999999"),
+        ({"trainer": {"betas": [0.9, 1 - 1e-8]}}, r"betas.1[\s\S]*less than or equal to 0.999999"),
         ({"trainer": {"zero_stage": 0}}, r"zero_stage is 0 and model.dtype is bfloat16.*set trainer.zero_stage to 1"),
     ],
 )
@@ -74,6 +76,46 @@ def test_a_seed_that_a_library_cannot_take_is_refused(seed: int) -> None:
 def test_a_number_that_is_not_finite_is_refused(section: str, key: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=rf"{section}\.{key}[\s\S]*(finite|greater than)"):
         make(**{section: {key: value}})
+
+
+@pytest.mark.parametrize("value", [3e38, 1e300, -3e38, 1e-300, 1e-13])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("rollout", "temperature"), ("algorithm", "clip_low"), ("trainer", "learning_rate"), ("trainer", "max_grad_norm")],
+)
+def test_a_number_that_float32_cannot_compute_with_is_refused(section: str, key: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=rf"{section}\.{key}[\s\S]*(greater|less) than or equal"):
+        make(**{section: {key: value}})
+
+
+def numbers_in(schema: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of a number in a JSON schema, with its place there."""
+    inner = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    if isinstance(schema, dict) and schema.get("type") in ("number", "integer"):
+        yield place, schema
+    for key, part in inner:
+        yield from numbers_in(part, f"{place}/{key}")
+
+
+def test_every_number_of_a_config_has_bounds_within_those_of_float32_and_int32() -> None:
+    numbers = dict(numbers_in(CampaignConfig.model_json_schema()))
+    assert {"/$defs/TrainerConfig/properties/learning_rate", "/properties/seed"} <= numbers.keys()
+    for place, schema in numbers.items():
+        if "enum" not in schema:
+            low, high = schema.get("minimum"), schema.get("maximum", schema.get("exclusiveMaximum"))
+            assert low is not None, place
+            assert high is not None, place
+            assert (-1e9 if schema["type"] == "number" else 0) <= low < high <= (1 << 31), place
+
+
+def test_vllms_lowest_temperature_is_the_configs() -> None:
+    assert make(rollout={"temperature": 0.01}).rollout.temperature == 0.01
+    with pytest.raises(ValidationError, match=r"temperature[\s\S]*greater than or equal to 0.01"):
+        make(rollout={"temperature": 0.009})
+    for value in (0.0, 0.01):
+        BenchmarkConfig.model_validate({"problems": {"location": "toy:test"}, "temperature": value})
+    with pytest.raises(ValidationError, match=r"temperature[\s\S]*0 is greedy, and vLLM samples at 0.01"):
+        BenchmarkConfig.model_validate({"problems": {"location": "toy:test"}, "temperature": 0.001})
 
 
 def test_retention_says_what_it_keeps_and_needs_the_last() -> None:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from torl_core.config import AlgorithmConfig, TrainerConfig
+from torl_core.config import MOST, AlgorithmConfig, TrainerConfig
 from torl_core.engines.checkpoint import ModelFolder, untied_copy
 from torl_core.errors import DataError, EngineError, LearnerError
 from torl_core.packing import pack
@@ -252,6 +252,17 @@ def test_a_checkpoint_whose_weights_are_not_finite_is_not_written(model: Path, t
         learner.save(tmp_path / "policy", tmp_path / "optimizer")
     assert not caught.value.retryable
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_settings_of_a_config_end_in_an_error_of_the_learner(model: Path) -> None:
+    """Torch itself refuses a rate near float32's largest number with a RuntimeError, hence the bound."""
+    largest = {"learning_rate": MOST, "weight_decay": MOST, "max_grad_norm": MOST, "betas": (0.999999, 0.999999)}
+    config = TrainerConfig.model_validate(REFERENCE.model_dump() | largest)
+    learner = opened(config)
+    learner.load(model, None)
+    learner.update(make_batch(8), config.learning_rate)
+    with pytest.raises(LearnerError, match="An update is finite"):
+        learner.update(make_batch(9), config.learning_rate)
 
 
 @pytest.mark.slow
