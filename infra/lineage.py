@@ -7,13 +7,15 @@ checkpoint 0 before its config is recorded, so from then on the source may chang
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from infra.problems import contents_digest, get_problems
-from infra.progress import bar
+from infra.progress import bar, say
 from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
+from infra.storage.damage import Damage, attempt, refuse
 from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ProblemSource, ToolConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
@@ -32,7 +34,11 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[CampaignStore, StepManifest]:
-    """The finished step `step` of the named campaign, or of the only one in `store` that has it. Raises ConfigError."""
+    """The finished step `step` of the named campaign, or of the only one in `store` that has it.
+
+    Without a name, campaigns whose manifest of the step is damaged are left out, and the user is warned. Raises
+    ConfigError where no step or more than one is found, and StoreError where only damaged manifests are.
+    """
     known = {one.name: one for one in campaigns(store)}
     if campaign is not None and campaign not in known:
         raise ConfigError(
@@ -41,7 +47,14 @@ def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[Cam
             "choose one of them, or another store",
         )
     wanted = [known[campaign]] if campaign is not None else list(known.values())
-    found = [(one, manifest) for one in wanted if (manifest := one.manifest(step)) is not None]
+    damages: list[Damage] = []
+    found = [
+        (one, manifest)
+        for one in wanted
+        if (manifest := attempt(one.manifest_key(step), partial(one.manifest, step), damages.append)) is not None
+    ]
+    if damages and not found:
+        refuse(damages[0])
     if not found:
         steps = [f"{one.name}: {f'1 to {last}' if (last := one.last_step()) else 'none'}" for one in wanted]
         raise ConfigError(
@@ -54,6 +67,10 @@ def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[Cam
             f"step {step} of {store.uri} is ambiguous: the campaigns {_listed([one.name for one, _ in found])} have it",
             "a step belongs to one campaign",
             "name the campaign too, with --campaign or, for a fork, --fork-campaign",
+        )
+    for damage in damages:
+        say(
+            f"step {step} is taken from campaign {found[0][0].name!r}; another one's cannot be read: {damage}", "yellow"
         )
     return found[0]
 

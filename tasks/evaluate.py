@@ -8,7 +8,7 @@ from tasks.reward import judge, summarise
 from tasks.rollout import sample
 from tasks.step import Stopwatch, step_task
 from torl_core.config import BenchmarkConfig, CampaignConfig
-from torl_core.evaluation import evaluation_identity, evaluation_tool
+from torl_core.evaluation import evaluation_identity, evaluation_tool, perturbed_by
 from torl_core.types import Policy
 
 
@@ -42,6 +42,7 @@ def evaluate(
         config_digest=config.identity(),
         max_calls=tool.max_calls,
         identity=identity,
+        settings=perturbed_by(config),
         problems=problems,
         metrics=summarise(scored),
         duration_s=watch.lap(),

@@ -36,6 +36,11 @@ def decided_by(config: CampaignConfig, benchmark: str, policy: Policy, problems:
     }
 
 
+def perturbed_by(config: CampaignConfig) -> dict[str, Any]:
+    """The settings that change an evaluation's bits, and not what it measures. Those of training have no part in it."""
+    return _without(config.perturbing(), "trainer")
+
+
 def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in names}
 

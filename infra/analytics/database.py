@@ -75,6 +75,7 @@ _EVALUATIONS = pa.schema(
         ("samples", pa.int32()),
         ("max_calls", pa.int32()),
         ("evaluation", pa.string()),
+        ("settings", pa.string()),
         ("problems_digest", pa.string()),
         ("files", pa.list_(pa.string())),
         ("metrics", _NUMBERS),
@@ -275,7 +276,7 @@ def _step_row(store: Store, step: StepManifest) -> dict[str, Any]:
         **_policy("policy_out", step.policy_out, store),
         "trajectory_files": [store.uri_of(ref.key) for ref in step.trajectories],
         "problems_digest": step.problems.digest if step.problems else None,
-        "settings": None if step.settings is None else json.dumps(step.settings, sort_keys=True),
+        "settings": _settings(step),
         **_lineage(step),
     }
 
@@ -285,12 +286,17 @@ def _evaluation_row(store: Store, evaluation: EvaluationManifest) -> dict[str, A
     return {
         **{name: getattr(evaluation, name) for name in same},
         "evaluation": evaluation.identity,
+        "settings": _settings(evaluation),
         "problems_digest": evaluation.problems.digest if evaluation.problems else None,
         "files": [store.uri_of(ref.key) for ref in evaluation.trajectories],
         "metrics": list(evaluation.metrics.items()),
         **_policy("policy", evaluation.policy, store),
         **_lineage(evaluation),
     }
+
+
+def _settings(manifest: StepManifest | EvaluationManifest) -> str | None:
+    return None if manifest.settings is None else json.dumps(manifest.settings, sort_keys=True)
 
 
 def _policy(name: str, policy: Policy, store: Store) -> dict[str, Any]:

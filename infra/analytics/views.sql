@@ -10,11 +10,12 @@ CREATE VIEW trajectories AS
 SELECT r.campaign, r.step, c.max_calls, r.* EXCLUDE (campaign, step)
 FROM raw.step_rows AS r LEFT JOIN campaigns AS c USING (campaign);
 
--- One row per evaluation response; `temperature` 0 is greedy. `evaluation` is the digest of all that decides one; it is
--- NULL where an earlier version of torl made the evaluation.
+-- One row per evaluation response; `temperature` 0 is greedy. `evaluation` is the digest of all that decides one.
+-- `settings` is JSON: those that perturb its results, such as engine.max_num_seqs. Both are NULL where an earlier
+-- version of torl made the evaluation.
 CREATE VIEW evaluations AS
 SELECT m.campaign, m.step, m.benchmark, m.temperature, coalesce(m.max_calls, c.max_calls) AS max_calls,
-  m.samples, m.problems_digest, m.evaluation, m.created_at AS evaluated_at, r.* EXCLUDE (file)
+  m.samples, m.problems_digest, m.evaluation, m.settings, m.created_at AS evaluated_at, r.* EXCLUDE (file)
 FROM raw.evaluation_rows AS r
 LEFT JOIN (SELECT *, unnest(files) AS file FROM raw.evaluations) AS m USING (file)
 LEFT JOIN campaigns AS c ON c.campaign = m.campaign;
@@ -102,7 +103,8 @@ ORDER BY s.campaign, s.step;
 -- One row per evaluation and kind of problem; `kind` NULL is all of them together.
 CREATE VIEW scores AS
 SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, any_value(samples) AS samples,
-  any_value(problems_digest) AS problems_digest, evaluation, any_value(evaluated_at) AS evaluated_at, step, kind,
+  any_value(problems_digest) AS problems_digest, evaluation, any_value(settings) AS settings,
+  any_value(evaluated_at) AS evaluated_at, step, kind,
   count(*) AS responses,
   avg(correct::INTEGER) AS accuracy,
   avg((correct IS NULL)::INTEGER) AS ungraded_share,

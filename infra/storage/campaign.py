@@ -108,6 +108,8 @@ class EvaluationManifest:
     """C of this evaluation; None: the campaign's own."""
     identity: str | None = None
     """Digest of everything that decides it (`torl_core.evaluation`); None where an earlier version of torl made it."""
+    settings: Mapping[str, Any] | None = None
+    """Those that perturb it, in sections (`torl_core.evaluation`); None where an earlier version of torl made it."""
     problems: Ref | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     duration_s: float = 0.0

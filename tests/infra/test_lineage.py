@@ -80,6 +80,25 @@ def test_a_step_that_is_not_there_or_not_one(two, step, campaign, said):
         find_step(two, step, campaign)
 
 
+def test_another_campaigns_damage_hides_no_step_and_is_named(two, capsys):
+    two.write(CampaignStore(two, "short").manifest_key(1), b"{")
+    assert find_step(two, 2)[0].name == "long"
+    assert capsys.readouterr().err == "", "step 2 of `short` is not there, whatever its step 1 is"
+    assert find_step(two, 1)[0].name == "long"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 1 is taken from campaign 'long'; another one's is damaged" in said
+    assert "campaigns/short/steps/000001/manifest.json" in said
+
+
+def test_damage_that_may_hide_the_step_is_the_error(two):
+    two.write(CampaignStore(two, "long").manifest_key(2), b"{")
+    for campaign in (None, "long"):
+        with pytest.raises(StoreError, match=r"campaigns/long/steps/000002/manifest\.json"):
+            find_step(two, 2, campaign)
+    with pytest.raises(ConfigError, match="no finished step 2"):
+        find_step(two, 2, "short")
+
+
 def test_an_empty_store_has_no_step(tmp_path):
     with pytest.raises(ConfigError, match="no finished step 1"):
         find_step(Store.open(tmp_path / "nothing"), 1)

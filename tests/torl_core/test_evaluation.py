@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.analytics.stored_kit import config
 from torl_core import grading
-from torl_core.evaluation import evaluation_identity, evaluation_tool
+from torl_core.evaluation import evaluation_identity, evaluation_tool, perturbed_by
 from torl_core.types import Policy
 
 POLICY = Policy(1, "checkpoints/demo/step=000001/policy", "1" * 64)
@@ -77,3 +77,12 @@ def test_what_does_not_decide_makes_no_other_evaluation(other):
 def test_a_benchmark_may_have_a_c_of_its_own():
     assert evaluation_tool(asked({"max_calls": 0}), "toy").max_calls == 0
     assert evaluation_tool(asked(), "toy").max_calls == 1
+
+
+def test_what_perturbs_an_evaluation_is_what_perturbs_sampling():
+    values = asked(engine={"max_num_seqs": 7}, trainer={"processes": 4})
+    assert perturbed_by(values) == {
+        "rollout": {"max_concurrency": 2048},
+        "engine": values.engine.model_dump() | {"max_num_seqs": 7},
+        "sandbox": {"urls": [], "workers": 2, "slots_per_worker": 4, "max_retries": 3},
+    }

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, put_table, records_to_table
 from tests.infra.analytics.stored_kit import Letters, config, response
-from torl_core.evaluation import evaluation_identity, evaluation_tool
+from torl_core.evaluation import evaluation_identity, evaluation_tool, perturbed_by
 from torl_core.types import Policy
 
 BASE = Policy(0, "/models/base", "b" * 64)
@@ -77,7 +77,7 @@ def answer(campaign, values, step, policy, problems, benchmark="toy", count=2, m
     done = EvaluationManifest(
         campaign.name, step, benchmark, asked.temperature, asked.samples, (ref,), policy, values.identity(),
         max_calls=evaluation_tool(values, benchmark).max_calls, identity=identity, problems=problems,
-        metrics=metrics or {},
+        settings=perturbed_by(values), metrics=metrics or {},
     )  # fmt: skip
     campaign.commit_evaluation(done)
     return done

@@ -107,11 +107,13 @@ def test_it_answers_under_the_campaigns_own_settings_only(campaign):
 def test_views_show_it_beside_those_with_an_identity(store):
     campaign = start(store)
     without_identity(campaign)
-    made = answer(campaign, asking(campaign), 1, POLICY, some_problems(campaign, 3), count=3)
-    found = query(campaign.store, "SELECT evaluation, problems_digest, responses FROM scores WHERE kind IS NULL")
-    assert [tuple(row.values()) for row in found.to_pylist()] == [
-        (None, "d" * 64, 2),
-        (made.identity, made.problems.digest, 3),
+    asked = asking(campaign, settings={"engine": {"max_num_seqs": 7}})
+    made = answer(campaign, asked, 1, POLICY, some_problems(campaign, 3), count=3)
+    sql = """SELECT evaluation, problems_digest, responses, CAST(settings->'$.engine.max_num_seqs' AS INTEGER) AS seqs
+             FROM scores WHERE kind IS NULL"""
+    assert [tuple(row.values()) for row in query(campaign.store, sql).to_pylist()] == [
+        (None, "d" * 64, 2, None),
+        (made.identity, made.problems.digest, 3, 7),
     ]
     counted = "SELECT campaign, step, benchmark, temperature, count(*) AS n FROM evaluations GROUP BY ALL"
     assert [tuple(row.values()) for row in query(campaign.store, counted).to_pylist()] == [("demo", 1, "toy", 0.0, 5)]
