@@ -69,9 +69,7 @@ def find_step(store: Store, step: int, campaign: str | None = None) -> tuple[Cam
             "name the campaign too, with --campaign or, for a fork, --fork-campaign",
         )
     for damage in damages:
-        say(
-            f"step {step} is taken from campaign {found[0][0].name!r}; another one's cannot be read: {damage}", "yellow"
-        )
+        say(f"step {step} is taken from campaign {found[0][0].name!r}; another one's is damaged: {damage}", "yellow")
     return found[0]
 
 
