@@ -47,13 +47,17 @@ def ls(
 
 @store_app.command()
 def verify(store: StoreAddress, campaign: CampaignName = None) -> None:
-    """Read back everything the manifests name. Exit code 1, and a line for each object, if something is damaged."""
+    """Read back everything the manifests name. Exit code 1, and a line for each object, if something is damaged.
+
+    A config that this version of torl refuses and an earlier one took is named on stderr, and is not damaged."""
     from infra.storage import existing_store
     from infra.storage.verification import plan
     from infra.storage.verification import verify as read_back
 
     opened = existing_store(store)
     planned = plan(opened, campaign)
+    for key, why in planned.notes.items():
+        _say(f"{key} was recorded under other rules: {why}. The campaign can be read and forked, and not trained on")
     damages = list(planned.damaged)
     with _bytes_bar("verify", planned.bytes) as on_bytes:
         damages += filter(None, read_back(opened, planned, on_bytes))

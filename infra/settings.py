@@ -55,9 +55,7 @@ def parse(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        offences = [
-            _offence(model, offence) + _origin(offence["loc"], lines or {}, overrides) for offence in error.errors()
-        ]
+        offences = [offence(model, one) + _origin(one["loc"], lines or {}, overrides) for one in error.errors()]
         raise ConfigError(
             f"{where}: " + "; ".join(offences),
             f"a {model.__name__} takes the keys and ranges documented in torl_core/config.py",
@@ -87,16 +85,17 @@ def _origin(loc: Place, lines: Mapping[Place, int], overrides: Sequence[str]) ->
     return ""
 
 
-def _offence(model: type[BaseModel], offence: Any) -> str:
-    place = ".".join(str(part) for part in offence["loc"])
-    if offence["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(offence["loc"][-1]), _keys(model, offence["loc"][:-1]), 1)
+def offence(model: type[BaseModel], error: Any) -> str:
+    """One of pydantic's errors about values for `model`, in words: which key, which value, which rule."""
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _keys(model, error["loc"][:-1]), 1)
         return f"{place} is not a key" + (f", did you mean {close[0]}?" if close else "")
-    if offence["type"] == "missing":
+    if error["type"] == "missing":
         return f"{place} is missing"
-    message = offence["msg"].removeprefix("Value error, ")
-    hint = ", so put it in quotes" if offence["type"] == "string_type" else ""
-    return f"{place} is {reprlib.repr(offence['input'])}: {message[0].lower()}{message[1:]}{hint}" if place else message
+    message = error["msg"].removeprefix("Value error, ")
+    hint = ", so put it in quotes" if error["type"] == "string_type" else ""
+    return f"{place} is {reprlib.repr(error['input'])}: {message[0].lower()}{message[1:]}{hint}" if place else message
 
 
 def _keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

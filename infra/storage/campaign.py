@@ -292,9 +292,9 @@ class CampaignStore:
         """Raises StoreError when there is none, or another version of torl wrote one that this version refuses."""
         key = self.config_key
         # A key that an earlier version did not write gets its default here. Where that default is not what the earlier
-        # version did, `_of_record` fills in the old value: a stored campaign goes on as it began.
+        # version did, `of_record` fills in the old value: a stored campaign goes on as it began.
         try:
-            recorded = parse(CampaignConfig, _of_record(self.store.read_json(key)), self.store.uri_of(key))
+            recorded = parse(CampaignConfig, of_record(self.store.read_json(key)), self.store.uri_of(key))
             return recorded.with_schedule(recorded.steps)  # the schedule of earlier versions ended with the campaign
         except ConfigError as error:
             raise StoreError(
@@ -524,7 +524,7 @@ def existing_store(uri: str) -> Store:
     return store
 
 
-def _of_record(config: Any) -> Any:
+def of_record(config: Any) -> Any:
     """A recorded config with what every campaign had before there was a setting for it; anything else as it is."""
     if not isinstance(config, dict) or not isinstance(config.get("tool"), dict):
         return config

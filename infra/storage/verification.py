@@ -6,7 +6,7 @@ Objects are streamed, a few at a time, so memory is bounded whatever their size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from infra.storage.campaign import CampaignStore, campaigns
 from infra.storage.damage import EVALUATION, FROM_A_COPY, Damage, contents
 from infra.storage.digests import combine_digests
 from infra.storage.inventory import Listing, Named, forked, named_by, unique
+from infra.storage.records import impossible, under_other_rules
 from infra.storage.store import REMOVED, Store
 from torl_core.errors import ConfigError, StoreError
 
@@ -37,7 +38,9 @@ class Plan:
     objects: Sequence[Named]
     listing: Listing
     damaged: Sequence[Damage]
-    """Configs and manifests that cannot be understood; what they name is not known."""
+    """Configs and manifests that cannot be understood, so that what they name is not known, or that cannot be true."""
+    notes: Mapping[str, str]
+    """{key: why} of configs that this version of torl refuses and an earlier one took."""
 
     @property
     def bytes(self) -> int:
@@ -49,11 +52,16 @@ def plan(store: Store, campaign: str | None = None) -> Plan:
     chosen = choose(store, campaign)
     named: list[Named] = []
     damaged: list[Damage] = []
+    notes: dict[str, str] = {}
     for one in chosen:
-        found = contents(one, damaged.append)
+        unreadable: list[Damage] = []
+        found = contents(one, unreadable.append)
+        known = {damage.key for damage in unreadable}
+        damaged += [*unreadable, *(damage for damage in impossible(found) if damage.key not in known)]
+        notes |= {one.config_key: why} if (why := under_other_rules(found)) else {}
         named += forked(found.config, one)
         named += [named for manifest in found.manifests.values() for named in named_by(manifest)]
-    return Plan(unique(named), Listing.of(store), damaged)
+    return Plan(unique(named), Listing.of(store), damaged, notes)
 
 
 def choose(store: Store, campaign: str | None) -> list[CampaignStore]:

@@ -21,6 +21,7 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "equal rewards": ("reward", {"wrong": 1.0}, "reward.correct is 1.0 and reward.wrong is 1.0"),
     "a seed of 64 bits": ("", {"seed": 1 << 40}, "seed is 1099511627776"),
     "a rate beyond float32": ("trainer", {"learning_rate": 3e38}, "trainer.learning_rate is 3e+38"),
+    "a negative seed": ("", {"seed": -1}, "seed is -1"),
     "averages that never move": ("trainer", {"betas": [0.9, 1.0]}, "trainer.betas.1 is 1.0"),
 }
 
@@ -55,6 +56,16 @@ def test_it_is_read_as_before(planted: tuple[CampaignStore, str], tmp_path: Path
     assert "old-1-0" in torl("show", uri, "old-1-0")
     torl("report", uri, "--out", str(tmp_path / "report.html"))
     assert "old" in (tmp_path / "report.html").read_text()
+
+
+def test_it_is_whole_and_the_rules_are_named(planted: tuple[CampaignStore, str]) -> None:
+    campaign, said = planted
+    result = CliRunner().invoke(app, ["store", "verify", campaign.store.uri], catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (0, "")
+    note, *_, whole = result.stderr.splitlines()
+    assert note.startswith(f"{campaign.config_key} was recorded under other rules: ")
+    assert said in note
+    assert whole.endswith("all whole")
 
 
 def test_it_is_not_trained_on_and_the_setting_is_named(planted: tuple[CampaignStore, str]) -> None:

@@ -49,7 +49,7 @@ def run_step(campaign, step, folder, *, count=2, **metrics):
     ref = campaign.put_trajectories(step, rows(f"{campaign.name}-{step}", count))
     policy, optimizer = checkpoint(campaign, step, folder, policy_in.digest)
     manifest = StepManifest(
-        campaign.name, step, (ref,), policy_in, policy, optimizer, "abc",
+        campaign.name, step, (ref,), policy_in, policy, optimizer, "abcabcabcabc",
         problems=problems(campaign.store), metrics=metrics,
     )  # fmt: skip
     campaign.commit_step(manifest)

@@ -30,7 +30,7 @@ def sharded(store, tmp_path, shards=(3, 1, 2)):
     for step, sizes in ((1, shards), (2, (2,))):
         refs = [campaign.put_trajectories(step, rows(f"demo-{step}-{i}", n)) for i, n in enumerate(sizes)]
         policy, optimizer = checkpoint(campaign, step, tmp_path)
-        campaign.commit_step(StepManifest("demo", step, tuple(refs), parent, policy, optimizer, "abc"))
+        campaign.commit_step(StepManifest("demo", step, tuple(refs), parent, policy, optimizer, "abcabcabcabc"))
         parent = policy
     return campaign
 
@@ -143,7 +143,7 @@ def test_files_of_different_schemas_are_left_alone(folder, tmp_path):
     table = rows("demo-3", 2)
     refs = [campaign.put_trajectories(3, t) for t in (table, table.drop_columns(["advantage"]))]
     last = campaign.manifest(2)
-    campaign.commit_step(StepManifest("demo", 3, tuple(refs), last.policy_out, last.policy_out, None, "abc"))
+    campaign.commit_step(StepManifest("demo", 3, tuple(refs), last.policy_out, last.policy_out, None, "abcabcabcabc"))
     with pytest.raises(StoreError, match="have different schemas"):
         merged(campaign)
     assert campaign.manifest(3).trajectories == tuple(refs)
