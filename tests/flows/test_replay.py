@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.replay import changed_config
+from infra.analytics import query
 from infra.storage import CampaignStore, Store, get_table, table_to_records
 from tests.flows.test_campaign import Environment, torl
 from torl_core.config import CampaignConfig
@@ -124,6 +125,40 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     gone = torl(prefect_server, "replay", f"{source}@2")
     assert gone.returncode == 1
     assert "replay of step 2 of campaign 'small' is not possible" in " ".join(gone.stderr.split())
+
+
+@pytest.mark.slow
+def test_resumed_under_other_settings_each_step_says_under_which_it_was_made(
+    finished: Path, source: Path, prefect_server: Environment
+) -> None:
+    campaign = CampaignStore(Store.open(source), "small")
+    first = campaign.steps()
+    other = {
+        "rollout.max_concurrency": 8,
+        "engine.max_num_seqs": 4,
+        "sandbox.workers": 1,
+        "trainer.processes": 2,
+        "trainer.zero_stage": 2,
+        "trainer.rows_per_micro_batch": 2,
+    }
+    problems = {"location": "toy:test", "limit": 4}
+    sets = {"store": source, "steps": 3, **other}
+    sets |= {f"evaluation.benchmarks.greedy.problems.{name}": value for name, value in problems.items()}
+    resumed = torl(prefect_server, "campaign", finished, *(f"--set={name}={value}" for name, value in sets.items()))
+    assert resumed.returncode == 0, resumed.stderr
+    assert campaign.steps()[:2] == first, "no earlier step was made again"
+    columns = ", ".join(f"CAST(settings->>'$.{name}' AS INTEGER)" for name in other)
+    made = [
+        tuple(row.values()) for row in query(campaign.store, f"SELECT {columns} FROM steps ORDER BY step").to_pylist()
+    ]
+    assert made == [(2048, 32, 2, 1, 1, 8), (2048, 32, 2, 1, 1, 8), (8, 4, 1, 2, 2, 2)]
+    for evaluation in campaign.evaluations():
+        assert evaluation.settings["engine"]["max_num_seqs"] == 4
+        assert evaluation.settings["rollout"] == {"max_concurrency": 8}
+        assert "trainer" not in evaluation.settings
+    assert [e.step for e in campaign.evaluations()] == [0, 3]
+    replayed = torl(prefect_server, "replay", f"{source}@2", "--json")
+    assert json.loads(replayed.stdout)["equal"], "step 2 is trained again on the one rank that made it"
 
 
 @pytest.mark.slow
