@@ -16,7 +16,7 @@ from infra.progress import bar, say
 from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
 from infra.storage.damage import Damage, attempt, refuse
-from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ProblemSource, ToolConfig
+from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ProblemsConfig, ToolConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -134,7 +134,7 @@ def _with_dialect(tool: ToolConfig, recorded: ToolConfig | None) -> ToolConfig:
     return tool
 
 
-def _with_digest(problems: ProblemSource, own: CampaignStore, recorded: CampaignConfig | None) -> ProblemSource:
+def _with_digest(problems: ProblemsConfig, own: CampaignStore, recorded: CampaignConfig | None) -> ProblemsConfig:
     """A campaign that an earlier version of torl began recorded no digest; its first step names its problems."""
     if problems.digest is not None or recorded is None:
         return problems

@@ -14,28 +14,16 @@ from pathlib import Path
 
 from infra.lineage import fork_folder, pin
 from infra.models import base_folder, base_policy, model_window
-from infra.problems import Rejected, contents_digest, load_problems
+from infra.problems import Loaded, load_problems
+from infra.progress import say
 from infra.resources import current, session
 from infra.storage import CampaignStore, Store
 from torl_core.codec import HfCodec, load_codec
-from torl_core.config import CampaignConfig, ProblemSource
-from torl_core.curriculum import problem_indices
+from torl_core.config import CampaignConfig, ProblemsConfig
+from torl_core.curriculum import chosen_problems
 from torl_core.errors import ConfigError, DataError
 from torl_core.prompts import prompt_text
 from torl_core.types import Policy, Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """One source's problems, and the rows that were left out."""
-
-    source: ProblemSource
-    problems: Sequence[Problem]
-    rejected: Sequence[Rejected]
-
-    @property
-    def digest(self) -> str:
-        return contents_digest(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +68,7 @@ def check(config: CampaignConfig) -> Checked:
     CampaignStore(store, config.name).check_config(config)
     model = _Model(config)
     problems = _load(model, "problems", config.problems, config.trainer.row_tokens)
-    problem_indices(len(problems.problems), config.rollout.problems_per_step, 1, config.seed)
+    chosen_problems(config, problems.problems, config.steps)  # raises where a step could not be filled
     benchmarks = {
         name: _load(model, f"evaluation.benchmarks.{name}.problems", one.problems)
         for name, one in config.evaluation.benchmarks.items()
@@ -111,12 +99,14 @@ def step_to_evaluate(config: CampaignConfig, step: int | None) -> int:
     return wanted
 
 
-def _load(model: _Model, setting: str, source: ProblemSource, row_tokens: int | None = None) -> Loaded:
+def _load(model: _Model, setting: str, config: ProblemsConfig, row_tokens: int | None = None) -> Loaded:
     """`row_tokens`: length of a packed row, for problems that are trained on."""
-    loaded = Loaded(source, *load_problems(source, lambda problems: model.too_long(problems, row_tokens)))
-    if source.digest not in (None, loaded.digest):
+    loaded = load_problems(config, lambda problems: model.too_long(problems, row_tokens))
+    for location, columns in loaded.taken.items():
+        say(f"{setting}: {location}: {columns}")
+    if config.digest not in (None, loaded.digest):
         raise DataError(
-            f"the problems in {source.location} have digest {loaded.digest}, and {setting}.digest is {source.digest}",
+            f"the problems in {config.where} have digest {loaded.digest}, and {setting}.digest is {config.digest}",
             "Other problems give other results, so a campaign goes on with those that it began with",
             f"Restore the problems, choose another name, or go on with these: --set {setting}.digest={loaded.digest}",
         )

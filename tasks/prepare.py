@@ -6,8 +6,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.lineage import start_fork
-from infra.preflight import Loaded, checked
-from infra.problems import put_problems, put_rejected
+from infra.preflight import checked
+from infra.problems import Loaded, put_problems, put_rejected
 from infra.progress import say
 from infra.storage import CampaignStore, Ref, Store
 from tasks.step import Prepared
@@ -34,7 +34,7 @@ def _stored(store: Store, loaded: Loaded) -> Ref:
     listed = put_rejected(store, loaded.rejected)
     if listed:
         say(
-            f"{loaded.source.location}: {len(loaded.problems)} problems, {len(loaded.rejected)} rows rejected; listed "
+            f"{loaded.config.where}: {len(loaded.problems)} problems, {len(loaded.rejected)} rows rejected; listed "
             f"with line and reason in {store.uri_of(listed.key)}",
             "yellow",
         )

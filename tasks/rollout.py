@@ -15,7 +15,7 @@ from tasks.shards import Shards
 from tasks.step import Rollouts, Stopwatch, step_task
 from torl_core.codec import HfCodec
 from torl_core.config import CampaignConfig, ToolConfig
-from torl_core.curriculum import problem_indices
+from torl_core.curriculum import chosen_problems
 from torl_core.prompts import make_prompt
 from torl_core.protocols import Sampling, Sandbox
 from torl_core.rollout import Attempt, roll_out
@@ -27,8 +27,7 @@ def rollout(config: CampaignConfig, step: int, policy: Policy, problems: Ref) ->
     """One step's groups, stored as they were sampled. Raises EngineError, SandboxUnavailable, StoreError."""
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
-    pool = get_problems(store.store, problems)
-    chosen = [pool[i] for i in problem_indices(len(pool), config.rollout.problems_per_step, step, config.seed)]
+    chosen = chosen_problems(config, get_problems(store.store, problems), step)
     prefix = f"{config.name}-{step:06d}"
     samples, shards = config.rollout.samples_per_problem, Shards(config, store, step, policy, problems)
     records, codec = sample(config, policy, chosen, prefix, samples, config.tool, shards=shards)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from torl_core.locations import store_address
+from torl_core.locations import problem_location, store_address
 
 T = TypeVar("T")
 
@@ -70,6 +70,7 @@ NEWEST_DIALECT: Dialect = 2
 Location = Annotated[str, AfterValidator(_not_blank)]
 """A folder, a file or a URL."""
 StoreAddress = Annotated[Location, AfterValidator(store_address)]
+ProblemLocation = Annotated[Location, AfterValidator(problem_location)]
 
 
 def _one_name(name: str) -> str:
@@ -127,29 +128,83 @@ def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class ProblemSource(Config):
-    """Where problems come from, and which columns hold what. What is found there decides results, not where it lies."""
+class _RowsConfig(Config):
+    """Which columns of a source hold what, and which of its rows are used."""
 
-    location: Neutral[Location]
-    """A .jsonl or .parquet file (path or URL), `hf:NAME` (a Hugging Face dataset), or `toy:SPLIT` (the demo's)."""
     split: Neutral[str] = "train"
     """Split of a Hugging Face dataset."""
-    statement: Neutral[str] = "problem"
-    """Column with the question. Dots reach into structs; for verl's schema: `prompt`, a list of chat messages."""
-    answer: Neutral[str] = "answer"
-    """Column with the gold answer. For verl's schema: `reward_model.ground_truth`."""
+    statement: Neutral[str | None] = None
+    """Column with the question; when left out, the first that the source has of problem, question, prompt, statement,
+    query. Dots reach into structs. Of a list of chat messages, the user's last message is taken."""
+    answer: Neutral[str | None] = None
+    """Column with the gold answer; when left out, the first that the source has of answer, final_answer,
+    reward_model.ground_truth (verl's schema), ground_truth, expected_answer, gold, target, solution."""
+    answer_format: Neutral[Literal["plain", "boxed", "gsm8k"] | None] = None
+    """Where the gold stands in that column: it is the whole value (plain), the content of the last \\boxed in a
+    solution (boxed: MATH), or what follows the last #### (gsm8k). When left out, the rule that most rows follow."""
     problem_id: Neutral[str | None] = "id"
     """Column with an identifier; rows without one get a digest of their statement."""
+    origin: Neutral[str | None] = None
+    """Column that names the source of each row, for files that have rows of several; when left out, data_source or
+    source, if such a column has at most 32 different values."""
     name: Neutral[str | None] = None
-    """What the views call this source; the file's own name when left out."""
+    """What the views and metrics call this source; when left out, the names in `origin`, else the file's own name."""
     limit: Neutral[PositiveInt | None] = None
     """Use only the first so many accepted rows."""
+    skip_rejected: Neutral[bool] = False
+    """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
+
+
+class ProblemSource(_RowsConfig):
+    """Where problems come from. What is found there decides results, not where it lies."""
+
+    location: Neutral[ProblemLocation]
+    """A file (.jsonl, .json, .csv, .tsv, .parquet; also compressed: .gz, .zst, .bz2), a folder of such files or a
+    pattern like part-*.parquet, each as a path or URL; `hf:NAME` (a Hugging Face dataset); `toy:SPLIT` (the demo's)."""
+
+
+class ProblemsConfig(_RowsConfig):
+    """The problems of a campaign or a benchmark: of one source, whose keys stand here, or of several."""
+
+    location: Neutral[ProblemLocation | None] = None
+    """The one source: a file, folder or pattern, `hf:NAME` or `toy:SPLIT`. See docs/problems.md."""
+    sources: Neutral[tuple[ProblemSource, ...]] = ()
+    """Several sources, instead of `location` and the keys that describe its rows."""
+    weights: Decides[dict[str, Positive]] = {}
+    """Share of each step's problems by the name of their source, relative to one another; every source has one. Empty:
+    all problems are one pool, so that a source's share is its share of the rows."""
     digest: Neutral[str | None] = None
     """Digest of the problems' identifiers, statements and answers, in their order: other problems are refused. A
     campaign's own is filled in when it is first started; to go on with other problems, give theirs here. It changes
     nothing itself, since whatever depends on the problems names them too."""
-    skip_rejected: Neutral[bool] = False
-    """Go on without rows that cannot be used. They are listed either way; without this, one such row stops the run."""
+
+    @model_validator(mode="after")
+    def _one_source_or_several(self) -> ProblemsConfig:
+        if not self.sources:
+            if self.location is None:
+                raise ValueError("location is missing: give it, or several under sources")
+            return self
+        fields = type(self).model_fields
+        own = [n for n in ("location", *_RowsConfig.model_fields) if getattr(self, n) != fields[n].default]
+        if own:
+            raise ValueError(
+                f"{', '.join(own)} and sources are both given: with several sources, each has its own keys, so move "
+                f"{', '.join(own)} into the entries of sources"
+            )
+        return self
+
+    @property
+    def each(self) -> tuple[ProblemSource, ...]:
+        """The sources, also where there is one."""
+        if self.location is None:
+            return self.sources
+        rows = {name: getattr(self, name) for name in _RowsConfig.model_fields}
+        return (ProblemSource(location=self.location, **rows),)
+
+    @property
+    def where(self) -> str:
+        """The locations, for messages."""
+        return ", ".join(source.location for source in self.each)
 
 
 class ModelConfig(Config):
@@ -331,13 +386,23 @@ class TrainerConfig(Config):
 
 
 class BenchmarkConfig(Config):
-    problems: ProblemSource
+    problems: ProblemsConfig
+    """Every one of them is asked, so that they have no weights."""
     temperature: Decides[Annotated[NonNegative, AfterValidator(_zero_or_a_temperature)]] = 0.0
     """0 is greedy."""
     samples: Decides[PositiveInt] = 1
     """Responses per problem; more than one makes sense only at temperature > 0."""
     max_calls: Decides[Count | None] = None
     """C during evaluation; the campaign's own when left out."""
+
+    @model_validator(mode="after")
+    def _every_problem_is_asked(self) -> BenchmarkConfig:
+        if self.problems.weights:
+            raise ValueError(
+                "problems.weights is given: an evaluation asks every problem once, so weights are for training only; "
+                "remove them here"
+            )
+        return self
 
 
 class EvaluationConfig(Config):
@@ -410,7 +475,7 @@ class CampaignConfig(Config):
     fork: Decides[ForkConfig | None] = None
     """Start from a step of another campaign; model.path is then not read. Seed, data cursor, step numbers and the
     learning rate's schedule are this campaign's own and start anew."""
-    problems: ProblemSource
+    problems: ProblemsConfig
     rollout: RolloutConfig = RolloutConfig()
     tool: ToolConfig = ToolConfig()
     engine: EngineConfig = EngineConfig()

@@ -1,4 +1,5 @@
-"""Addresses of stores: a local folder by any name, or a URL whose keys every client and every command reads alike."""
+"""Addresses of stores: a local folder by any name, or a URL whose keys every client and every command reads alike.
+Locations of problems: a path, a URL, or a name behind `hf:` or `toy:`."""
 
 from __future__ import annotations
 
@@ -55,3 +56,26 @@ def store_address(address: str) -> str:
     if fault := address_fault(address):
         raise ValueError(". ".join(fault))
     return address
+
+
+SCHEMES = ("s3", "https", "http", "gs", "gcs", "az", "abfs", "file", "local", "memory")
+"""Of the URLs that problems are read from."""
+
+
+def problem_location(location: str) -> str:
+    """`location` as it is. Raises ValueError where problems cannot lie there, whatever the machine holds."""
+    kind, colon, rest = location.partition(":")
+    if kind in ("hf", "toy") and colon and not rest.startswith("//"):
+        if not rest.strip(" :"):
+            names = "a dataset, such as hf:openai/gsm8k:main" if kind == "hf" else "a split, such as toy:train"
+            raise ValueError(f"there is no name behind {kind!r} and its colon; give {names}")
+        return location
+    if not rest.startswith("//"):
+        return location
+    if kind not in SCHEMES:
+        hint = "write hf:NAME" if kind == "hf" else f"copy the file to a folder or to one of {', '.join(SCHEMES)}"
+        raise ValueError(f"problems are not read from {kind}:// addresses; {hint}")
+    bucket = rest.removeprefix("//").partition("/")[0]
+    if kind not in ("file", "local", "memory") and not bucket:
+        raise ValueError(f"it names no {'host' if kind.startswith('http') else 'bucket'}: write {kind}://NAME/path")
+    return location

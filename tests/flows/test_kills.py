@@ -113,7 +113,7 @@ def test_killed_at_twenty_moments_nothing_is_lost_and_nothing_counted_twice(
     assert set(root.glob("trajectories/*/*/part-*.parquet")) == named, "and nothing lies beside them"
     for manifest in steps:  # the data cursor
         pool = get_problems(place.store, manifest.problems)
-        wanted = {pool[i].problem_id for i in problem_indices(24, 4, manifest.step, 0)}
+        wanted = {pool[i].problem_id for i in problem_indices([""] * 24, 4, manifest.step, 0, {})}
         rows = get_table(place.store, manifest.trajectories[0])
         assert (set(rows.column("problem_id").to_pylist()), len(rows)) == (wanted, 16)
     # An uninterrupted run from the same rollouts would have come to the same bits, step by step.

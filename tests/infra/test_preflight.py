@@ -141,9 +141,9 @@ def test_a_model_that_is_not_whole(
 def test_rows_are_read_before_the_model(values: dict[str, Any], tmp_path: Path) -> None:
     """A model may have to be fetched first."""
     bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"problem": "1+1?"}\n')
+    bad.write_text('{"problem": "1+1?", "answer": ""}\n')
     values |= {"model": {"path": "/no/such/model"}, "problems": {"location": str(bad)}}
-    with pytest.raises(DataError, match="line 1: no column 'answer'"):
+    with pytest.raises(DataError, match="line 1: answer is empty"):
         checked_(values)
 
 
@@ -265,7 +265,7 @@ def test_a_campaign_of_an_earlier_version_has_the_problems_of_its_first_step(
 ) -> None:
     config = begun(values)
     store = CampaignStore(Store.open(config.store), config.name)
-    ref = put_problems(store.store, load_problems(config.problems)[0])
+    ref = put_problems(store.store, load_problems(config.problems).problems)
     policy, optimizer = checkpoint(store, 1, tmp_path)
     store.commit_step(StepManifest(config.name, 1, (), BASE, policy, optimizer, "abc", problems=ref))
     record = config.model_dump(mode="json")

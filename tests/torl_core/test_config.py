@@ -223,3 +223,40 @@ def test_settings_by_what_they_do_to_results() -> None:
     neutral = {"store", "steps", "evaluation", "retention", "tracking"}
     assert neutral & (deciding.keys() | perturbing.keys()) == set()
     assert "engine" not in deciding
+
+
+# --- problems of one source or several
+
+SEVERAL = [{"location": "a.jsonl", "answer": "solution"}, {"location": "b/", "name": "b"}]
+
+
+def test_one_source_and_several_are_read_alike():
+    one = make(problems={"location": "a.jsonl", "answer": "solution", "limit": 3}).problems
+    assert [(s.location, s.answer, s.limit) for s in one.each] == [("a.jsonl", "solution", 3)]
+    several = make(problems={"sources": SEVERAL}).problems
+    assert [(s.location, s.answer, s.name) for s in several.each] == [("a.jsonl", "solution", None), ("b/", None, "b")]
+    for problems in (one, several):
+        assert make(problems=problems.model_dump(mode="json")).problems == problems
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [
+        ({}, "location is missing: give it, or several under sources"),
+        ({"sources": []}, "location is missing"),
+        ({"sources": SEVERAL, "location": "c.jsonl"}, "location and sources are both given"),
+        ({"sources": SEVERAL, "statement": "q", "limit": 3}, "statement, limit and sources are both given"),
+        ({"sources": SEVERAL, "weights": {"a": 0}}, "greater than"),
+    ],
+)
+def test_sources_that_contradict_one_another_are_refused(problems, said):
+    with pytest.raises(ValidationError, match=said):
+        make(problems=problems)
+
+
+def test_weights_decide_results_and_a_benchmark_has_none():
+    weighted = make(problems={"sources": SEVERAL, "weights": {"a": 1, "b": 2}})
+    assert weighted.identity() != make(problems={"sources": SEVERAL}).identity()
+    assert make(problems={"sources": SEVERAL}).identity() == make().identity()
+    with pytest.raises(ValidationError, match="weights are for training only"):
+        make(evaluation={"benchmarks": {"b": {"problems": {"location": "a.jsonl", "weights": {"a": 1}}}}})
