@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_FENCE = "```"
+_BACKTICKS = re.compile(r"`{3,}")
+_FENCE_LINE = re.compile(r"[\s>]*(`{3,}|~{3,})(.*)", re.DOTALL)
+_TILDES_LINE = re.compile(r"[\s>]*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(~{3,})(.*)", re.DOTALL)
 _INFO = re.compile(r"[\w+-]*")
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOTALL)
 
@@ -13,27 +15,45 @@ _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOT
 def prose(text: str) -> str:
     """`text` without its fenced blocks, whether closed or not.
 
-    A fence line with an info word inside a block (```` ```output ```` right under code) ends that block and opens the
-    next one. Text that closes a fence and goes on (```` ```So the answer is ````) is prose from there on.
+    As in CommonMark, a fence is three or more backticks or tildes, and one with at least as many of the same character
+    closes it. Two things differ. A fence line with an info word inside a block (```` ```output ```` right under code)
+    ends that block and opens the next one. Text that closes a fence and goes on (```` ```So the answer is ````) is
+    prose from there on.
     """
     kept: list[str] = []
-    inside = False
+    fence = ""
     for line in text.split("\n"):
-        if inside:
-            tail = line.lstrip().removeprefix(_FENCE)
-            if line.lstrip().startswith(_FENCE) and (not tail.strip() or not _INFO.fullmatch(tail.strip())):
-                inside = False
-                kept.append(tail)
-            continue
-        outside, inside = _outside(line)
+        outside, fence = _behind_closing(line, fence) if fence else _outside(line)
         kept.append(outside)
     return "\n".join(kept)
 
 
-def _outside(line: str) -> tuple[str, bool]:
-    """The part of one line that is outside fences, and whether a block is still open behind it."""
-    parts = line.split(_FENCE)
-    return " ".join(parts[::2]), len(parts) % 2 == 0
+def _behind_closing(line: str, fence: str) -> tuple[str, str]:
+    """What a line inside a block that `fence` opened has outside of blocks, and the fence that is open behind it."""
+    match = _FENCE_LINE.fullmatch(line)
+    if not match or not match[1].startswith(fence):
+        return "", fence
+    closing, info = match[1], match[2].strip()
+    return ("", closing) if info and _INFO.fullmatch(info) else _outside(match[2])
+
+
+def _outside(line: str) -> tuple[str, str]:
+    """What a line that begins outside of blocks has outside of them, and the fence that is open behind it.
+
+    Backticks open a block anywhere in the line, and may close it there; tildes stand alone with their info word.
+    """
+    tildes = _TILDES_LINE.fullmatch(line)
+    if tildes and _INFO.fullmatch(tildes[2].strip()):
+        return "", tildes[1]
+    kept: list[str] = []
+    position, fence = 0, ""
+    for run in _BACKTICKS.finditer(line):
+        if not fence:
+            kept.append(line[position : run.start()])
+            fence = run.group()
+        elif run.group().startswith(fence):
+            position, fence = run.end(), ""
+    return " ".join(kept if fence else [*kept, line[position:]]), fence
 
 
 def prose_of_segments(texts: Sequence[str]) -> str:

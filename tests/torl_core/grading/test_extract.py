@@ -65,6 +65,27 @@ OUTPUT = "```output\n1\n```\n"
         ("before\n```python\ns = '```'\ny\n```\nafter", "before after"),
         ("before\n```python\nx\n``` so the answer", "before so the answer"),
         ("before\n```\n", "before"),
+        ("before\n~~~python\nx\n~~~\nafter", "before after"),
+        ("before\n~~~\nx\n~~~~~\nafter", "before after"),
+        ("before\n~~~python\nunclosed \\boxed{1}", "before"),
+        ("before\n~~~~\n~~~\nx\n~~~\n~~~~\nafter", "before after"),
+        ("before\n~~~python\nx\n~~~output\n1\n~~~\nafter", "before after"),
+        ("before\n~~~\n```\nx\n~~~\nafter", "before after"),
+        ("before\n```\n~~~\nx\n```\nafter", "before after"),
+        ("before\n~~~ the answer is\nafter", "before ~~~ the answer is after"),
+        ("before ~~~ middle\nafter", "before ~~~ middle after"),
+        ("before\n````\n```\nx\n```\n````\nafter", "before after"),
+        ("before\n````markdown\n```python\nx\n```\n```output\n1\n```\n````\nafter", "before after"),
+        ("before\n````\n```So it is not x\n````\nafter", "before after"),
+        ("before\n```\nx\n`````\nafter", "before after"),
+        ("before ````inline ```x``` ```` after", "before after"),
+        ("1. before\n   ```python\n   x\n   ```\n2. after", "1. before 2. after"),
+        ("- before\n\n  ~~~python\n  x\n  ~~~\n- after", "- before - after"),
+        ("1. ~~~python\n   x\n   ~~~\nafter", "after"),
+        ("> before\n> ```python\n> x\n> ```\n> after", "> before > > after"),
+        ("before\r\n```python\r\nx\r\n```\r\nafter", "before after"),
+        ("before\n```\nx\n``` so `y` ```z``` is\nafter", "before so `y` is after"),
+        ("before\n```\nx\n``` then ```python\ny\n```\nafter", "before then after"),
     ],
 )
 def test_prose(text: str, kept: str) -> None:
@@ -88,10 +109,32 @@ def test_output_that_closes_its_own_fence_is_not_graded() -> None:
     assert last_boxed(prose_of_segments([first, "So \\boxed{3}."])) == "3"
 
 
-@given(st.lists(st.sampled_from(["```", "```python", "```output", "\\boxed{1}", "text", "{", "}", "\\"]), max_size=12))
+PIECES = ["```", "```python", "```output", "````", "~~~", "~~~python", "~~~~", "  ```", "\\boxed{1}", "text", "{", "\\"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_prose_never_adds_and_never_keeps_a_fence(pieces: list[str]) -> None:
     cleaned = prose("\n".join(pieces))
     assert "```" not in cleaned
+    assert "~~~" not in cleaned
     assert [line for line in cleaned.split("\n") if line.strip()] == [
         line for line in cleaned.split("\n") if line.strip() in pieces
     ]
+
+
+@given(st.sampled_from("`~"), st.integers(3, 6), st.integers(0, 3), st.lists(st.sampled_from(PIECES), max_size=8))
+def test_a_block_hides_every_fence_that_is_shorter_or_of_the_other_character(
+    character: str, length: int, more: int, pieces: list[str]
+) -> None:
+    hidden = [piece for piece in pieces if not piece.strip().startswith(character * length)]
+    block = [character * length, *hidden, character * (length + more)]
+    assert prose("\n".join(["before", *block, "after"])).split() == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    "line", ["```" * 100_000, "````" + "```x" * 100_000, "~~~" + " " * 300_000 + "x x", "> " * 200_000, "~" * 300_000]
+)
+def test_prose_takes_linear_time(line: str) -> None:
+    start = time.perf_counter()
+    prose(f"{line}\n" * 3)
+    assert time.perf_counter() - start < 2
