@@ -222,7 +222,7 @@ class _Parser:
 
     def whole(self) -> Powers:
         powers = self._quotient(divides=False)
-        _require(not self._peek())
+        _require(self._position == len(self._tokens))
         return powers
 
     def _peek(self) -> str:

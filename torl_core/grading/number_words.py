@@ -86,7 +86,7 @@ def _scaled(front: list[str], scale: int, behind: list[str]) -> int | None:
     if not behind:
         return times * scale
     rest = _integer(behind[1:] if behind[0] == "and" else behind)
-    if not rest or rest >= scale or (behind[0] == "and" and rest >= 100):
+    if not rest or rest >= scale:
         return None
     return times * scale + rest
 
@@ -131,12 +131,13 @@ def _decimal(words: list[str]) -> Fraction | None:
 
 def _multiple(words: list[str]) -> Fraction | None:
     """`a dozen`, `half a million`, `two and a half thousand`."""
-    if len(words) < 2 or words[-1] not in _MULTIPLES or words[-2] in _MULTIPLES:
+    if len(words) < 2 or words[-1] not in _MULTIPLES:
         return None
     *times, name = words
     if times in _ARTICLES:
         return Fraction(_MULTIPLES[name])
     if times == ["half", "a"]:
         return Fraction(_MULTIPLES[name], 2)
-    values = (read(times) for read in (_whole, _mixed, _decimal))
+    readers = (_whole, _mixed, _decimal) if name == "dozen" else (_mixed, _decimal)
+    values = (read(times) for read in readers)
     return next((value * _MULTIPLES[name] for value in values if value), None)

@@ -165,6 +165,10 @@ def test_what_is_no_unit_of_measure(tokens: str) -> None:
     assert unit(tokens.split()) is None
 
 
+def test_nothing_behind_an_empty_token_is_missed() -> None:
+    assert unit(["~cm", "", "~pears"]) is None
+
+
 VOCABULARY = [
     "~cm", "~m", "~s", "~per", "~square", "~squared", "~pears", "^", "{", "}", "(", ")", "/", "-", r"\cdot", r"\frac",
     r"\mu", r"\degree", ".", "2", "9", "m", "s", "h",

@@ -31,6 +31,7 @@ from torl_core.grading.number_words import multiplier, number_words
         ("one trillion", "1000000000000"),
         ("a dozen", "12"),
         ("two dozen", "24"),
+        ("two hundred dozen", "2400"),
         ("half a dozen", "6"),
         ("half a million", "500000"),
         ("two and a half million", "2500000"),
@@ -70,11 +71,12 @@ def test_number_words(words: str, value: str) -> None:
     [
         "", "a", "an", "and", "minus", "minus minus five", "point", "point five", "three point", "three point twelve",
         "third", "first", "second", "twenty-first", "twenty-fifth", "twenty-fifths", "hundredth", "one hundred fifth",
-        "fourth quarter", "one second", "two seconds", "two third", "one thirds", "one apple", "two of them", "not two",
-        "one two", "twenty three four", "twenty eleven", "twenty twenty-three", "nineteen ninety", "one and two",
-        "one hundred and", "and one hundred", "zero hundred", "hundred", "thousand", "dozen", "one hundred hundred",
-        "one thousand million", "two hundred thousandths", "twenty fifths", "three and four halves", "one-", "-one",
-        "five squared", "ten percent", "one in three", "two or three", "two thirds and",
+        "fourth quarter", "one second", "two seconds", "two third", "one thirds", "one apple", "two of them",
+        "not two", "one two", "twenty three four", "twenty eleven", "twenty twenty-three", "nineteen ninety",
+        "one and two", "one hundred and", "and one hundred", "zero hundred", "hundred", "thousand", "dozen",
+        "one hundred hundred", "one thousand two thousand", "one thousand million", "two hundred thousandths",
+        "twenty fifths", "three and four halves", "one-", "-one", "five squared", "ten percent", "one in three",
+        "two or three", "two thirds and",
     ],
 )  # fmt: skip
 def test_what_spells_no_number(words: str) -> None:

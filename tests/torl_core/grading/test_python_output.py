@@ -99,6 +99,8 @@ def test_what_libraries_print(printed: str, latex: str) -> None:
         ("ceil(x)", r"\lceil x \rceil"),
         ("factorial(factorial(3))", "(3!)!"),
         ("Interval(0, 1, True, False)", "(0, 1]"),
+        ("Interval(-oo, 3)", r"(-\infty, 3]"),
+        ("Union(Intersection(Reals, {1}), {2})", r"(\mathbb{R} \cap \{1\}) \cup \{2\}"),
         ("Complement(Reals, FiniteSet(1))", r"\mathbb{R} \setminus \{1\}"),
         ("And(x > 1, Or(x < 5, x > 7))", r"x > 1 \text{ and } (x < 5 \text{ or } x > 7)"),
         ("x == 5", "x = 5"),
@@ -141,7 +143,7 @@ def test_what_python_did_not_print(text: str) -> None:
     [
         "(" * 1999, "-" * 1990 + "2*x", "2*" * 990 + "x", "[" * 600 + "(1, 2)" + "]" * 600, "x**" * 600 + "2",
         "f(" * 900, "{" * 1000 + "}" * 1000, "2*x" * 1000, "1e+999", "9" * 1990 + "*2", "2**" * 600 + "2",
-        "Fraction(" * 200,
+        "Fraction(" * 200, "2*x, " * 300 + "1",
     ],
 )  # fmt: skip
 def test_any_text_is_converted_or_refused_at_once(text: str) -> None:
