@@ -23,6 +23,9 @@ def prose(text: str) -> str:
     kept: list[str] = []
     fence = ""
     for line in text.split("\n"):
+        if "```" not in line and "~~~" not in line:
+            kept.append("" if fence else line)
+            continue
         outside, fence = _behind_closing(line, fence) if fence else _outside(line)
         kept.append(outside)
     return "\n".join(kept)
