@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 import pyarrow as pa
@@ -69,9 +69,31 @@ def grade_all(table: pa.Table) -> list[Grade]:
 
 def summarise(table: pa.Table) -> Mapping[str, float]:
     """Means over the responses: accuracy and reward of what could be graded, the share that could not, the share that
-    called, and what looks like a call and is none."""
-    called = sum(map(bool, call_statuses(table))) / len(table)
+    called, how many calls ran without error, and what looks like a call and is none. Where the problems are of several
+    sources, also each of these by source (`accuracy/SOURCE`), with the source's share of the responses."""
+    return _by_source(table, _means)
+
+
+def summarise_step(table: pa.Table) -> Mapping[str, float]:
+    """As `summarise`, with `signal_share`, the share of groups whose rewards differ: only these teach the policy."""
+    return _by_source(table, lambda rows: {**_means(rows), "signal_share": _signal_share(rows)})
+
+
+def _by_source(table: pa.Table, means: Callable[[pa.Table], Mapping[str, float]]) -> Mapping[str, float]:
+    summary, sources = dict(means(table)), sorted(set(_texts(table, "source")))
+    for source in sources if len(sources) > 1 else ():
+        rows = table.filter(pc.equal(table.column("source"), source))
+        own = {**means(rows), "response_share": len(rows) / len(table)}
+        summary |= {f"{name}/{source}": value for name, value in own.items()}
+    return summary
+
+
+def _means(table: pa.Table) -> Mapping[str, float]:
+    statuses = call_statuses(table)
+    called = sum(map(bool, statuses)) / len(table)
     summary = {"ungraded_share": table.column("correct").null_count / len(table), "called_share": called}
+    if ended := [status for calls in statuses for status in calls]:
+        summary["pass_ratio"] = ended.count("ok") / len(ended)
     columns = {"accuracy": "correct", "reward": "reward", "unrecognised_calls": "unrecognised_calls"}
     for name, column in columns.items():
         mean = pc.mean(table.column(column)).as_py()
@@ -79,11 +101,10 @@ def summarise(table: pa.Table) -> Mapping[str, float]:
     return summary
 
 
-def summarise_step(table: pa.Table) -> Mapping[str, float]:
-    """As `summarise`, with `signal_share`, the share of groups whose rewards differ: only these teach the policy."""
+def _signal_share(table: pa.Table) -> float:
     groups = table.group_by("group_id").aggregate([("reward", "min"), ("reward", "max")])
     differ = pc.not_equal(groups.column("reward_min"), groups.column("reward_max"))
-    return {**summarise(table), "signal_share": pc.mean(pc.fill_null(differ, False)).as_py()}
+    return float(pc.mean(pc.fill_null(differ, False)).as_py())
 
 
 def _texts(table: pa.Table, column: str) -> list[str]:

@@ -118,6 +118,7 @@ def _page(store: Store, connection: duckdb.DuckDBPyConnection) -> str:
         step_times=_step_times(connection, campaigns),
         phases=_phases(connection),
         tables=_evaluation_tables(scores, campaigns),
+        sources=_source_tables(connection, campaigns),
         examples=_examples(connection),
     )
 
@@ -289,6 +290,30 @@ def _evaluation_tables(scores: Sequence[Row], campaigns: Sequence[str]) -> list[
             }
         )
     return tables
+
+
+def _source_tables(connection: duckdb.DuckDBPyConnection, campaigns: Sequence[str]) -> list[Row]:
+    """Per campaign on problems of several sources: the figures of training at each source's first and last step."""
+    rows = _query(connection, "FROM sources WHERE benchmark IS NULL ORDER BY step")
+    tables = []
+    for i, name in enumerate(campaigns):
+        by_source: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["campaign"] == name:
+                by_source.setdefault(row["source"], []).append(row)
+        if len(by_source) > 1:
+            figures = {
+                source: {
+                    "responses": sum(row["responses"] for row in own),
+                    **{column: _change(own, column) for column in _SOURCE_FIGURES},
+                }
+                for source, own in sorted(by_source.items())
+            }
+            tables.append({"campaign": name, "series": i % charts.SERIES, "sources": figures})
+    return tables
+
+
+_SOURCE_FIGURES = ("accuracy", "code_ratio", "pass_ratio", "reward", "response_tokens")
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, name: str, series: int, scores: Sequence[Row]) -> Row:

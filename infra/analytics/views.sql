@@ -100,6 +100,26 @@ LEFT JOIN rows AS r USING (campaign, step)
 LEFT JOIN times AS t USING (campaign, step)
 ORDER BY s.campaign, s.step;
 
+-- One row per finished step, and per evaluation, and source of its problems; `benchmark` NULL is training.
+CREATE VIEW sources AS
+WITH responses AS (
+  SELECT *, NULL AS benchmark, NULL AS temperature, NULL AS evaluation FROM trajectories
+  UNION ALL BY NAME
+  SELECT * FROM evaluations
+)
+SELECT campaign, step, benchmark, temperature, evaluation, source,
+  count(*) AS responses,
+  avg(reward) AS reward,
+  avg(correct::INTEGER) AS accuracy,
+  avg((correct IS NULL)::INTEGER) AS ungraded_share,
+  avg((n_code_blocks > 0)::INTEGER) AS code_ratio,
+  sum(len(list_filter(tool_calls, lambda call: call.status = 'ok'))) / nullif(sum(len(tool_calls)), 0) AS pass_ratio,
+  avg(model_tokens + tool_tokens) AS response_tokens,
+  avg((stop = 'length')::INTEGER) AS truncated_share
+FROM responses
+GROUP BY ALL
+ORDER BY ALL;
+
 -- One row per evaluation and kind of problem; `kind` NULL is all of them together.
 CREATE VIEW scores AS
 SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, any_value(samples) AS samples,

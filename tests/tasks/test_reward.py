@@ -4,7 +4,7 @@ import pytest
 
 from infra.storage import records_to_table
 from tasks.reward import summarise, summarise_step
-from tests.infra.analytics.stored_kit import ANSWER, Letters, response
+from tests.infra.analytics.stored_kit import ANSWER, CODE, Letters, response
 
 RIGHT, WRONG, UNGRADED = True, False, None
 
@@ -26,3 +26,24 @@ def test_the_share_of_groups_whose_rewards_differ(groups: list[list[bool | None]
     ]
     table = records_to_table(records, Letters())
     assert summarise_step(table) == {**summarise(table), "signal_share": share}
+
+
+def test_every_figure_is_also_by_source_where_there_are_several() -> None:
+    rows = [
+        response("a-0-0", CODE, ("ok", "1"), ANSWER, correct=True, source="math"),
+        response("a-0-1", CODE, ("error", ""), ANSWER, correct=False, source="math"),
+        response("a-1-0", ANSWER, correct=True, source="gsm8k"),
+        response("a-1-1", ANSWER, correct=None, source="gsm8k"),
+    ]
+    assert summarise_step(records_to_table(rows, Letters())) == {
+        "accuracy": pytest.approx(2 / 3), "accuracy/gsm8k": 1.0, "accuracy/math": 0.5,
+        "reward": pytest.approx(1 / 3), "reward/gsm8k": 1.0, "reward/math": 0.0,
+        "pass_ratio": 0.5, "pass_ratio/math": 0.5,
+        "called_share": 0.5, "called_share/gsm8k": 0.0, "called_share/math": 1.0,
+        "ungraded_share": 0.25, "ungraded_share/gsm8k": 0.5, "ungraded_share/math": 0.0,
+        "unrecognised_calls": 0.0, "unrecognised_calls/gsm8k": 0.0, "unrecognised_calls/math": 0.0,
+        "signal_share": 0.5, "signal_share/gsm8k": 0.0, "signal_share/math": 1.0,
+        "response_share/gsm8k": 0.5, "response_share/math": 0.5,
+    }  # fmt: skip
+    one = records_to_table(rows[:2], Letters())
+    assert not [name for name in (*summarise_step(one), *summarise(one)) if "/" in name]

@@ -22,7 +22,7 @@ class Letters:
         return "".join(map(chr, token_ids))
 
 
-def response(name, *turns, correct=None, kind="sum", stop="end", prompt="Q?", step=1):
+def response(name, *turns, correct=None, kind="sum", stop="end", prompt="Q?", step=1, source="toy"):
     """A record from alternating turns: model text, then (status, stdout), then model text..."""
     segments, calls = [], []
     for turn in turns:
@@ -43,7 +43,7 @@ def response(name, *turns, correct=None, kind="sum", stop="end", prompt="Q?", st
         tuple(calls),
         stop,
     )
-    problem = Problem("p", "Q?", "1", "toy", {"kind": kind})
+    problem = Problem("p", "Q?", "1", source, {"kind": kind})
     if correct is None:
         return Record(trajectory, problem, Grade(None, "1", "timed out"))
     reward = Reward({"correct": 1.0 if correct else -1.0})

@@ -191,3 +191,23 @@ def test_of_two_evaluations_in_one_setting_the_report_shows_the_newer(small, tmp
     html = page(small, tmp_path)
     assert "12.5%" in html
     assert "87.5%" not in html
+
+
+def test_sources_have_a_table_where_there_are_several(small, tmp_path):
+    assert "By source of the problems" not in page(small, tmp_path)
+    for step, right in ((1, False), (2, True)):
+        commit(
+            small,
+            "pool",
+            step,
+            [
+                response(f"pool-{step}-a", CODE, ("ok", "1"), ANSWER, correct=right, step=step, source="math"),
+                response(f"pool-{step}-b", ANSWER, correct=True, step=step, source="<numina>"),
+            ],
+        )
+    html = page(small, tmp_path)
+    table = html.partition("By source of the problems")[2].partition("<h2>")[0]
+    cells = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr><td>.*?</tr>", table, re.DOTALL)]
+    numina, math = [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in cells]
+    assert math[:6] == ["math", "2", "0.0% → 100.0%", "100.0% → 100.0%", "100.0% → 100.0%", "−1.00 → 1.00"]
+    assert numina[:6] == ["&lt;numina&gt;", "2", "100.0% → 100.0%", "0.0% → 0.0%", "–", "1.00 → 1.00"]

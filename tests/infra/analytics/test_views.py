@@ -5,7 +5,9 @@ from infra.storage import CampaignStore, Store
 from tests.infra.analytics.stored_kit import ANSWER, CODE, commit, commit_evaluation, config, response
 from torl_core.errors import DataError, StoreError
 
-VIEWS = ["calls", "campaigns", "evaluations", "figure5", "phases", "progress", "scores", "steps", "trajectories"]
+VIEWS = [
+    "calls", "campaigns", "evaluations", "figure5", "phases", "progress", "scores", "sources", "steps", "trajectories"
+]  # fmt: skip
 
 
 def rows(store, sql):
@@ -40,6 +42,31 @@ def test_figure5_by_hand(small):
         "code_before_answer_ratio",
     )
     assert [second[name] for name in ratios] == [None] * 5
+
+
+def test_sources_by_hand(store):
+    training = [
+        response("c-1-a", CODE, ("ok", "1"), ANSWER, correct=True, source="math"),
+        response("c-1-b", CODE, ("error", ""), CODE, ("ok", "1"), ANSWER, correct=False, source="math"),
+        response("c-1-c", "no idea", correct=None, stop="length", source="numina"),
+    ]
+    CampaignStore(store, "c").save_config(config("c"))
+    commit(store, "c", 1, training)
+    identity = commit_evaluation(store, "c", 1, "both", 0.0, [response("c-e-a", ANSWER, correct=True, source="math")])
+    math, numina, evaluated = rows(store, "FROM sources ORDER BY benchmark NULLS FIRST, source")
+    assert (math["campaign"], math["step"], math["source"], math["benchmark"]) == ("c", 1, "math", None)
+    assert (math["responses"], math["accuracy"], math["reward"], math["pass_ratio"]) == (2, 0.5, 0.0, 2 / 3)
+    assert (math["code_ratio"], math["truncated_share"], math["ungraded_share"]) == (1.0, 0.0, 0.0)
+    assert math["response_tokens"] == (40 + 7 + 68 + 41 + 7) / 2  # letters are tokens, as in `progress`
+    assert (numina["source"], numina["responses"], numina["accuracy"], numina["pass_ratio"]) == (
+        "numina",
+        1,
+        None,
+        None,
+    )
+    assert (numina["truncated_share"], numina["ungraded_share"]) == (1.0, 1.0)
+    assert (evaluated["benchmark"], evaluated["evaluation"], evaluated["source"]) == ("both", identity, "math")
+    assert (evaluated["responses"], evaluated["accuracy"]) == (1, 1.0)
 
 
 def test_progress_by_hand(small):
