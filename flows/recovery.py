@@ -57,7 +57,7 @@ def restore(config: CampaignConfig, store: CampaignStore, step: int) -> None:
 def _train_again(config: CampaignConfig, store: CampaignStore, manifest: StepManifest) -> None:
     step, (policy, optimizer) = manifest.step, state_before(store, manifest)
     config = made_under(config, manifest)
-    scored = Scored(manifest.trajectories[0], 0.0)
+    scored = Scored(manifest.trajectories[0], 0.0, manifest.grader)
     made = remade(store, train, config, step, policy, optimizer, scored, manifest.metrics["learning_rate"])
     if (made.policy.digest, made.optimizer) != (manifest.policy_out.digest, manifest.optimizer):
         raise StoreError(

@@ -49,6 +49,7 @@ def checkpoint(
         optimizer=trained.optimizer,
         config_digest=config.identity(),
         settings=config.perturbing(),
+        grader=scored.grader,
         problems=problems,
         metrics={**scored.metrics, **trained.metrics, "upload_s": watch.lap()},
         phases_s={

@@ -7,6 +7,7 @@ from infra.storage import CampaignStore, EvaluationManifest, Ref, Store, records
 from tasks.reward import judge, summarise
 from tasks.rollout import sample
 from tasks.step import Stopwatch, step_task
+from torl_core import grading
 from torl_core.config import BenchmarkConfig, CampaignConfig
 from torl_core.evaluation import evaluation_identity, evaluation_tool, perturbed_by
 from torl_core.types import Policy
@@ -43,6 +44,7 @@ def evaluate(
         max_calls=tool.max_calls,
         identity=identity,
         settings=perturbed_by(config),
+        grader=grading.VERSION,
         problems=problems,
         metrics=summarise(scored),
         duration_s=watch.lap(),

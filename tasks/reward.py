@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import pyarrow as pa
@@ -13,9 +14,9 @@ from infra.progress import bar
 from infra.resources import current
 from infra.storage import CampaignStore, Store, call_statuses, get_table, model_texts, with_verdicts
 from tasks.step import Rollouts, Scored, Stopwatch, step_task
+from torl_core import grading
 from torl_core.advantages import group_advantages
 from torl_core.config import CampaignConfig, RewardConfig
-from torl_core.grading import prose_of_segments
 from torl_core.rewards import reward as reward_of
 from torl_core.types import Grade, Reward
 
@@ -26,7 +27,7 @@ def reward(config: CampaignConfig, step: int, rollouts: Rollouts) -> Scored:
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
     scored = score(get_table(store.store, rollouts.data), config)
-    return Scored(store.put_trajectories(step, scored), watch.lap(), summarise_step(scored))
+    return Scored(store.put_trajectories(step, scored), watch.lap(), grading.VERSION, summarise_step(scored))
 
 
 def score(table: pa.Table, config: CampaignConfig) -> pa.Table:
@@ -58,9 +59,9 @@ def grade_all(table: pa.Table) -> list[Grade]:
             done = iter(range(1, len(table) + 1))
 
             async def one(gold: str, texts: Sequence[str]) -> Grade:
-                verdict = await grader.grade(gold, prose_of_segments(texts))
+                verdict = await grader.grade(gold, grading.prose_of_segments(texts))
                 progress.update(next(done))
-                return verdict
+                return replace(verdict, grader=grading.VERSION)
 
             return await asyncio.gather(*map(one, _texts(table, "gold_answer"), model_texts(table)))
 

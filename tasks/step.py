@@ -48,10 +48,11 @@ class Rollouts:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The step's trajectories with rewards and advantages."""
+    """The step's trajectories with rewards and advantages, judged by the version `grader` of the grader."""
 
     data: Ref
     wall_s: float
+    grader: str
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

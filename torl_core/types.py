@@ -129,11 +129,16 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A verdict on one response. `correct` is None when it could not be judged; that is not the same as wrong."""
+    """A verdict on one response. `correct` is None when it could not be judged; that is not the same as wrong.
+
+    `grader` is the version of the grader that gave it; None where nobody recorded it (an earlier version of torl, or
+    the grader on its own).
+    """
 
     correct: bool | None
     extracted: str | None
     reason: str
+    grader: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

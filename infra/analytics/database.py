@@ -31,7 +31,7 @@ from infra.storage.damage import (
     table_sizes,
     unsound_tables,
 )
-from infra.storage.rows import SCHEMA
+from infra.storage.rows import FIRST_GRADER, SCHEMA
 from torl_core.types import Policy
 
 _NUMBERS = pa.map_(pa.string(), pa.float64())
@@ -60,6 +60,7 @@ _STEPS = pa.schema(
         ("policy_in", pa.string()),
         ("policy_out", pa.string()),
         ("policy_uri", pa.string()),
+        ("grader", pa.string()),
         ("trajectory_files", pa.list_(pa.string())),
         ("problems_digest", pa.string()),
         ("settings", pa.string()),
@@ -202,12 +203,14 @@ def _responses(
 ) -> None:
     """A view raw.`name` over the files of `refs`, in which a column or field that a file does not have is NULL.
 
+    Only `grader` is filled in: where a file does not name the one that judged a response, it was the first.
     Of each group of `refs`, which have the same columns, DuckDB looks into only one file when the view is made.
     """
     _table(connection, f"no_{name}", schema.empty_table())
     parts = [f"FROM read_parquet({_paths(store, alike)}, {options})" for alike in refs]
     query = " UNION ALL BY NAME ".join([f"FROM raw.no_{name}", *parts])
-    connection.execute(f"CREATE VIEW raw.{name} AS {query}")
+    grader = f"coalesce(grader, CASE WHEN grade_reason IS NOT NULL THEN {quoted(FIRST_GRADER)} END)"
+    connection.execute(f"CREATE VIEW raw.{name} AS SELECT * REPLACE ({grader} AS grader) FROM ({query})")
 
 
 def _paths(store: Store, refs: Sequence[Ref]) -> str:
@@ -274,6 +277,7 @@ def _step_row(store: Store, step: StepManifest) -> dict[str, Any]:
         "phases_s": list(step.phases_s.items()),
         "policy_in": step.policy_in.digest,
         **_policy("policy_out", step.policy_out, store),
+        "grader": step.grader,
         "trajectory_files": [store.uri_of(ref.key) for ref in step.trajectories],
         "problems_digest": step.problems.digest if step.problems else None,
         "settings": _settings(step),

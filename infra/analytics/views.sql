@@ -31,6 +31,7 @@ FROM (
 -- One row per finished step: lineage, the update's metrics, wall time by phase. `signal_share` is the share of groups
 -- whose rewards differ; the step learned from these alone. `settings` is JSON: those that may change when a campaign is
 -- resumed and perturb results, such as trainer.processes. Both are NULL where an earlier version of torl made the step.
+-- `grader` is the version of the grader that judged the step's responses.
 CREATE VIEW steps AS
 SELECT *, metrics['signal_share'] AS signal_share, coalesce(phases_s['total'], list_sum(map_values(phases_s))) AS step_time_s
 FROM raw.steps;
@@ -66,13 +67,15 @@ SELECT campaign, step, any_value(max_calls) AS max_calls,
   sum(passed) FILTER (correct) / nullif(sum(executed) FILTER (correct), 0) AS pass_ratio_in_right,
   sum(passed) FILTER (NOT correct) / nullif(sum(executed) FILTER (NOT correct), 0) AS pass_ratio_in_wrong,
   coalesce(sum(executed_blocks), 0) / nullif(sum(n_code_blocks), 0) AS executed_code_ratio,
-  avg(code_before_answer::INTEGER) AS code_before_answer_ratio
+  avg(code_before_answer::INTEGER) AS code_before_answer_ratio,
+  any_value(grader) AS grader
 FROM counted
 GROUP BY campaign, step
 ORDER BY campaign, step;
 
 -- How training goes. Accuracy and reward are over judged responses; `ungraded_share` is what could not be judged.
--- `unrecognised_calls` is how many a response has of what looks like a call and is none.
+-- `unrecognised_calls` is how many a response has of what looks like a call and is none. Rows with different `grader`
+-- are not comparable: another version of the grader may judge the same response otherwise.
 CREATE VIEW progress AS
 WITH rows AS (
   SELECT campaign, step,
@@ -94,7 +97,7 @@ times AS (
   FROM phases
   GROUP BY campaign, step
 )
-SELECT s.campaign, s.step, r.* EXCLUDE (campaign, step), s.step_time_s, t.phases_s
+SELECT s.campaign, s.step, s.grader, r.* EXCLUDE (campaign, step), s.step_time_s, t.phases_s
 FROM steps AS s
 LEFT JOIN rows AS r USING (campaign, step)
 LEFT JOIN times AS t USING (campaign, step)
@@ -115,7 +118,8 @@ SELECT campaign, step, benchmark, temperature, evaluation, source,
   avg((n_code_blocks > 0)::INTEGER) AS code_ratio,
   sum(len(list_filter(tool_calls, lambda call: call.status = 'ok'))) / nullif(sum(len(tool_calls)), 0) AS pass_ratio,
   avg(model_tokens + tool_tokens) AS response_tokens,
-  avg((stop = 'length')::INTEGER) AS truncated_share
+  avg((stop = 'length')::INTEGER) AS truncated_share,
+  any_value(grader) AS grader
 FROM responses
 GROUP BY ALL
 ORDER BY ALL;
@@ -124,7 +128,7 @@ ORDER BY ALL;
 CREATE VIEW scores AS
 SELECT campaign, any_value(max_calls) AS max_calls, benchmark, temperature, any_value(samples) AS samples,
   any_value(problems_digest) AS problems_digest, evaluation, any_value(settings) AS settings,
-  any_value(evaluated_at) AS evaluated_at, step, kind,
+  any_value(evaluated_at) AS evaluated_at, any_value(grader) AS grader, step, kind,
   count(*) AS responses,
   avg(correct::INTEGER) AS accuracy,
   avg((correct IS NULL)::INTEGER) AS ungraded_share,

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from infra.settings import parse
 from infra.storage import lease
 from infra.storage.digests import combine_digests, digest_bytes, digest_file
-from infra.storage.rows import SCHEMA_VERSION, VERSION_KEY, conformed, newer_version
+from infra.storage.rows import FIRST_GRADER, SCHEMA_VERSION, VERSION_KEY, conformed, newer_version
 from infra.storage.store import REMOVED, Store, is_outside
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, DataError, StoreError, UnreadableError
@@ -80,6 +80,8 @@ class StepManifest:
     settings: Mapping[str, Any] | None = None
     """Those that may change when a campaign is resumed and perturb results, in sections; None where an earlier version
     of torl made the step."""
+    grader: str = FIRST_GRADER
+    """Version of the grader that judged its responses."""
     problems: Ref | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the update: loss, grad_norm, clip_fraction, and the like."""
@@ -110,6 +112,8 @@ class EvaluationManifest:
     """Digest of everything that decides it (`torl_core.evaluation`); None where an earlier version of torl made it."""
     settings: Mapping[str, Any] | None = None
     """Those that perturb it, in sections (`torl_core.evaluation`); None where an earlier version of torl made it."""
+    grader: str = FIRST_GRADER
+    """Version of the grader that judged its responses."""
     problems: Ref | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     duration_s: float = 0.0

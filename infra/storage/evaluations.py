@@ -22,17 +22,19 @@ def stored_answer(
 
 
 def _agrees(old: EvaluationManifest, config: CampaignConfig, policy: Policy, problems: Ref) -> bool:
-    """Whether a manifest without an identity records the same facts. The first grader made all of those.
+    """Whether a manifest without an identity records the same facts.
 
     What it does not record is among the settings that a campaign cannot change.
     """
     asked = config.evaluation.benchmarks[old.benchmark]
-    return grading.VERSION == "1" and (
+    return (
+        old.grader,
         old.policy.digest,
         old.problems.digest if old.problems else None,
         old.samples,
         config.tool.max_calls if old.max_calls is None else old.max_calls,
     ) == (
+        grading.VERSION,
         policy.digest,
         problems.digest,
         asked.samples,

@@ -26,6 +26,8 @@ from torl_core.tool_calls import read
 from torl_core.types import CallStatus, Grade, Problem, Prompt, Reward, Segment, Timing, ToolCall, Trajectory
 
 SCHEMA_VERSION = 2
+FIRST_GRADER = "1"
+"""The version of the grader that judged whatever was stored without naming one."""
 VERSION_KEY = b"torl.schema_version"
 
 _SEGMENT = pa.struct(
@@ -86,6 +88,7 @@ SCHEMA = pa.schema(
         ("correct", pa.bool_()),  # null: not graded, or could not be judged
         ("extracted_answer", pa.string()),
         ("grade_reason", pa.string()),  # null: not graded
+        ("grader", pa.string()),  # its version; null: not graded, or by FIRST_GRADER
         ("reward", pa.float64()),
         ("reward_terms", pa.map_(pa.string(), pa.float64())),
         ("advantage", pa.float64()),
@@ -97,7 +100,7 @@ _READ = [
     *("trajectory_id", "group_id", "policy_version", "problem_id", "source", "statement", "gold_answer"),
     *("problem_metadata", "template", "stop", "dialect", "segments", "tool_calls", "refused_calls", "discarded_tokens"),
     *("generate_s", "execute_s", "total_s", "prompt_tokens"),
-    *("correct", "extracted_answer", "grade_reason", "reward_terms", "advantage"),
+    *("correct", "extracted_answer", "grade_reason", "grader", "reward_terms", "advantage"),
 ]
 """What a Record is made from, beside its tokens; the other columns are views of these."""
 
@@ -216,6 +219,7 @@ def _verdict(grade: Grade | None, reward: Reward | None, advantage: float | None
         "correct": grade.correct if grade else None,
         "extracted_answer": grade.extracted if grade else None,
         "grade_reason": grade.reason if grade else None,
+        "grader": grade.grader if grade else None,
         "reward": float(reward.value) if reward else None,
         "reward_terms": list(reward.terms.items()) if reward else None,
         "advantage": advantage,
@@ -238,7 +242,7 @@ def _record(row: Mapping[str, Any], ids: tuple[int, ...], logprobs: tuple[float,
         Problem(
             row["problem_id"], row["statement"], row["gold_answer"], row["source"], json.loads(row["problem_metadata"])
         ),
-        Grade(row["correct"], row["extracted_answer"], row["grade_reason"]) if graded else None,
+        Grade(row["correct"], row["extracted_answer"], row["grade_reason"], row["grader"]) if graded else None,
         Reward(row["reward_terms"]) if rewarded else None,
         row["advantage"],
     )

@@ -1,10 +1,12 @@
-"""What a step's summary says about its groups."""
+"""Verdicts and rewards of a step's rows, and what its summary says about its groups."""
 
 import pytest
 
+from infra.resources import session
 from infra.storage import records_to_table
-from tasks.reward import summarise, summarise_step
-from tests.infra.analytics.stored_kit import ANSWER, CODE, Letters, response
+from tasks.reward import score, summarise, summarise_step
+from tests.infra.analytics.stored_kit import ANSWER, CODE, Letters, config, judged_by, response
+from torl_core import grading
 
 RIGHT, WRONG, UNGRADED = True, False, None
 
@@ -47,3 +49,11 @@ def test_every_figure_is_also_by_source_where_there_are_several() -> None:
     }  # fmt: skip
     one = records_to_table(rows[:2], Letters())
     assert not [name for name in (*summarise_step(one), *summarise(one)) if "/" in name]
+
+
+def test_each_row_names_the_grader_that_judged_it_whatever_stood_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "VERSION", "7")
+    records = [response("a-0-0", ANSWER, correct=False), response("a-0-1", "So \\boxed{2}", correct=True)]
+    with session():
+        rows = score(records_to_table(judged_by("6", records), Letters()), config("tool")).to_pylist()
+    assert [(row["correct"], row["grader"], row["reward"]) for row in rows] == [(True, "7", 1.0), (False, "7", -1.0)]

@@ -66,28 +66,36 @@ def config(name, max_calls=1, **changes):
     return CampaignConfig.model_validate(values | changes)
 
 
-def commit(store, name, step, records, phases=None, metrics=None, settings=None):
-    campaign = CampaignStore(store, name)
+def judged_by(grader, records):
+    return [replace(record, grade=replace(record.grade, grader=grader)) for record in records]
+
+
+def commit(store, name, step, records, phases=None, metrics=None, settings=None, grader=None):
+    """`grader` None: as earlier versions wrote it, when there was only one."""
+    campaign, recorded = CampaignStore(store, name), {"grader": grader} if grader else {}
+    records = judged_by(grader, records) if grader else records
     ref = campaign.put_trajectories(step, records_to_table(records, Letters()))
     phases = {"rollout": 2.0, "reward": 0.25, "train": 1.5, "total": 4.0} if phases is None else phases
     manifest = StepManifest(
         name, step, (ref,), POLICIES[step - 1], POLICIES[step], None, "abc",
-        metrics=metrics or {"loss": 0.5}, phases_s=phases, settings=settings,
+        metrics=metrics or {"loss": 0.5}, phases_s=phases, settings=settings, **recorded,
     )  # fmt: skip
     campaign.commit_step(manifest)
     return ref
 
 
 def commit_evaluation(
-    store, name, step, benchmark, temperature, records, max_calls=None, samples=1, problems=None, at=None
+    store, name, step, benchmark, temperature, records, max_calls=None, samples=1, problems=None, at=None, grader="1"
 ):
     """`problems` is a digest; `at` is when it was made."""
     campaign = CampaignStore(store, name)
-    identity = digest_bytes(repr((POLICIES[step], benchmark, temperature, max_calls, samples, problems)).encode())[:16]
-    ref = campaign.put_evaluation(step, benchmark, identity, records_to_table(records, Letters()))
+    identity = digest_bytes(
+        repr((POLICIES[step], benchmark, temperature, max_calls, samples, problems, grader)).encode()
+    )[:16]
+    ref = campaign.put_evaluation(step, benchmark, identity, records_to_table(judged_by(grader, records), Letters()))
     manifest = EvaluationManifest(
         name, step, benchmark, temperature, samples, (ref,), POLICIES[step], "abc", max_calls=max_calls,
-        identity=identity, problems=Ref(f"problems/{problems}.parquet", problems) if problems else None,
+        identity=identity, grader=grader, problems=Ref(f"problems/{problems}.parquet", problems) if problems else None,
     )  # fmt: skip
     campaign.commit_evaluation(replace(manifest, created_at=at) if at else manifest)
     return identity

@@ -25,6 +25,7 @@ def test_figure5_by_hand(small):
         "campaign": "tool",
         "step": 1,
         "max_calls": 1,
+        "grader": "1",
         "responses": 4,
         "code_ratio": 3 / 4,
         "pass_ratio": 2 / 3,
@@ -208,3 +209,17 @@ def test_a_missing_file_is_a_store_error(small):
 
 def test_a_question_has_the_connection(small):
     assert ask(small, lambda connection: connection.sql("SELECT count(*) FROM calls").fetchall()) == [(3,)]
+
+
+def test_whatever_counts_right_answers_says_which_grader_found_them_right(tmp_path):
+    """A step of an earlier version, which names no grader, beside steps of two later graders."""
+    store = Store.open(tmp_path)
+    CampaignStore(store, "tool").save_config(config("tool"))
+    for step, grader in ((1, None), (2, "2"), (3, "3")):
+        commit(store, "tool", step, [response(f"tool-{step}-a", ANSWER, correct=True, step=step)], grader=grader)
+        commit_evaluation(
+            store, "tool", step, "greedy", 0.0, [response(f"e-{step}-a", ANSWER, correct=True)], grader=grader or "1"
+        )
+    for view in ("trajectories", "steps", "progress", "figure5", "evaluations", "scores", "sources"):
+        found = rows(store, f"SELECT DISTINCT step, grader FROM {view} ORDER BY step")
+        assert [tuple(row.values()) for row in found] == [(1, "1"), (2, "2"), (3, "3")], view

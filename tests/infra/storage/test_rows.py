@@ -86,7 +86,7 @@ def records(draw):
         timing=Timing(draw(seconds), draw(seconds), draw(seconds)),
         dialect=draw(st.sampled_from([None, 1, 2])),
     )
-    grade = draw(st.none() | st.builds(Grade, st.none() | st.booleans(), maybe, text))
+    grade = draw(st.none() | st.builds(Grade, st.none() | st.booleans(), maybe, text, maybe))
     terms = st.dictionaries(text, st.floats(-10, 10), max_size=3)
     reward = draw(st.none() | st.builds(Reward, terms))
     return Record(trajectory, problem, grade, reward, draw(st.none() | st.floats(-10, 10)))
@@ -121,7 +121,9 @@ def example(**changes):
 
 
 def test_values_of_one_row():
-    graded = example(grade=Grade(True, "1", "exact"), reward=Reward({"correct": 1.0, "code": -0.5}), advantage=0.25)
+    graded = example(
+        grade=Grade(True, "1", "exact", "2"), reward=Reward({"correct": 1.0, "code": -0.5}), advantage=0.25
+    )
     row = records_to_table([graded], Letters()).to_pylist(maps_as_pydicts="strict")[0]
     response = "```python\n1\n```output\n1é\n```\nso \\boxed{1}\x03"
     assert row["token_ids"] == list(letters("Q?" + response))
@@ -137,13 +139,14 @@ def test_values_of_one_row():
     assert (row["kind"], json.loads(row["problem_metadata"])) == ("sum", {"kind": "sum", "level": 2})
     assert (row["n_code_blocks"], row["code_before_answer"]) == (1, True)
     assert (row["correct"], row["extracted_answer"], row["grade_reason"]) == (True, "1", "exact")
+    assert row["grader"] == "2"
     assert (row["reward"], row["reward_terms"], row["advantage"]) == (0.5, {"correct": 1.0, "code": -0.5}, 0.25)
 
 
 def test_unscored_is_null_not_zero():
     row = records_to_table([example()], Letters()).to_pylist()[0]
-    names = ("correct", "extracted_answer", "grade_reason", "reward", "reward_terms", "advantage")
-    assert [row[name] for name in names] == [None] * 6
+    names = ("correct", "extracted_answer", "grade_reason", "grader", "reward", "reward_terms", "advantage")
+    assert [row[name] for name in names] == [None] * 7
     unjudged = records_to_table([example(grade=Grade(None, "1", "timed out"))], Letters()).to_pylist()[0]
     assert (unjudged["correct"], unjudged["grade_reason"]) == (None, "timed out")
 

@@ -117,8 +117,12 @@ def test_views_of_version_1(v1):
     assert (figures["responses"], figures["code_ratio"], figures["pass_ratio"]) == (3, pytest.approx(1 / 3), 1.0)
     (step,) = query(v1, "SELECT reward, accuracy, step_time_s FROM progress").to_pylist()
     assert step == {"reward": 0.0, "accuracy": 0.5, "step_time_s": 4.0}
-    scores = query(v1, "SELECT benchmark, kind, accuracy FROM scores").to_pylist()
-    assert scores == [{"benchmark": "bench", "kind": kind, "accuracy": 1.0} for kind in (None, "product")]
+    scores = query(v1, "SELECT benchmark, kind, accuracy, grader FROM scores").to_pylist()
+    assert scores == [
+        {"benchmark": "bench", "kind": kind, "accuracy": 1.0, "grader": "1"} for kind in (None, "product")
+    ]
+    for view in ("trajectories", "evaluations", "steps", "progress", "figure5"):
+        assert query(v1, f"SELECT DISTINCT grader FROM {view}").to_pylist() == [{"grader": "1"}], view
     (call,) = query(v1, "SELECT code, stdout, peak_memory_bytes FROM calls").to_pylist()
     assert call == {"code": "print(6 * 7)", "stdout": "42\n", "peak_memory_bytes": 4096}
 
