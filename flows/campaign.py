@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from flows.artifacts import Board
 from flows.commits import Commits
+from flows.deployed import ends_in_time
 from flows.recovery import kept, put_aside, remade, restore
 from flows.signals import Signals
 from infra.lineage import pin
@@ -46,7 +47,11 @@ class Outcome:
 @flow(name="campaign", flow_run_name="{config.name}", persist_result=False)
 def campaign(config: CampaignConfig) -> Outcome:
     """Train a tool-using policy. Steps that the store holds already are not run again."""
-    config = pin(config)
+    with ends_in_time():
+        return _campaign(pin(config))
+
+
+def _campaign(config: CampaignConfig) -> Outcome:
     store = CampaignStore(Store.open(config.store), config.name)
     with (
         store.hold(flow_run.id or config.name),

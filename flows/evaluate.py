@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.campaign import evaluate_policy
+from flows.deployed import ends_in_time
 from infra.lineage import pin
 from infra.preflight import step_to_evaluate
 from infra.resources import session
@@ -16,7 +17,11 @@ from torl_core.config import CampaignConfig
 @flow(name="evaluate", flow_run_name="{config.name}", persist_result=False)
 def evaluate(config: CampaignConfig, step: int | None = None) -> list[EvaluationManifest]:
     """Benchmarks of the config on the policy that `step` left; the last one when None, the base model at 0."""
-    config, wanted = pin(config), step_to_evaluate(config, step)
+    with ends_in_time():
+        return _evaluate(pin(config), step_to_evaluate(config, step))
+
+
+def _evaluate(config: CampaignConfig, wanted: int) -> list[EvaluationManifest]:
     with session():
         prepared = prepare(config)
         manifest = CampaignStore(Store.open(config.store), config.name).manifest(wanted)

@@ -31,8 +31,10 @@ def start_prefect(home: Path | None = None) -> None:
     PrefectUnavailable within seconds, apart from a server that is slow to start.
     """
     prepare_environment()
-    # A server that is lost in mid-run must not hold up the work: one more attempt, and few events wait for it.
+    # A server that is lost in mid-run must not hold up the work: one more attempt, and few events wait for it. One that
+    # takes requests and never answers costs four of these times at the end of a run, since Prefect then reports twice.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
+    os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("PREFECT_EVENTS_WORKER_MAX_QUEUE_SIZE", "1000")
     os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
     if home and not os.environ.get("PREFECT_API_URL"):

@@ -60,7 +60,10 @@ def configured_url() -> str | None:
 
 
 def check_server(url: str) -> None:
-    """Have the configured server answer. Raises PrefectUnavailable within seconds where it does not."""
+    """Have the configured server answer. Raises PrefectUnavailable within seconds where it does not, and where it is of
+    another major version."""
+    import prefect
+    from packaging.version import Version
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -69,15 +72,21 @@ def check_server(url: str) -> None:
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client,
         ):
-            client.raise_for_api_version_mismatch_once()
+            served = Version(client.api_version())
     except Exception as error:  # addresses, networks and other servers fail in many ways
-        cause = error.__cause__ or error
         raise PrefectUnavailable(
-            f"Prefect's server at PREFECT_API_URL={url} cannot be used ({type(cause).__name__}: {cause})",
+            f"Prefect's server at PREFECT_API_URL={url} cannot be used ({type(error).__name__}: {error})",
             "a run reports to the server that the environment or Prefect's active profile names",
             "start it with `prefect server start`, correct the address (it ends in /api), or unset it "
             "(`prefect config unset PREFECT_API_URL`), and the run starts a server of its own",
         ) from None
+    if served.major != Version(prefect.__version__).major:
+        raise PrefectUnavailable(
+            f"Prefect's server at PREFECT_API_URL={url} has version {served}, and this one has {prefect.__version__}",
+            "a server and its clients need the same major version",
+            f"name a server of version {prefect.__version__}, or unset PREFECT_API_URL "
+            "(`prefect config unset PREFECT_API_URL`), and the run starts a server of its own",
+        )
 
 
 def check_home() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -53,9 +53,16 @@ def plain_environment() -> dict[str, str]:
 
 
 @contextmanager
-def web_site() -> Iterator[str]:
-    """Something that answers, and is no Prefect server."""
-    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+def answering(status: int, body: str) -> Iterator[str]:
+    """Something that gives every request the same answer."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/api"
@@ -102,13 +109,25 @@ def test_what_cannot_work_is_one_error_within_seconds_and_doctor_says_the_same(
     assert float(str(answer["took_s"])) < 10
 
 
-@pytest.mark.parametrize("server", [web_site, silence])
-def test_what_is_no_prefect_server_is_refused(server: object, tmp_path: Path) -> None:
-    assert callable(server)
-    with server() as url:
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (answering(404, ""), "cannot be used"),
+        (answering(500, ""), "cannot be used"),
+        (answering(200, "<html>"), "cannot be used"),
+        (silence(), "cannot be used"),
+        (answering(200, '"2.20.4"'), "has version 2.20.4, and this one has 3."),
+        (answering(200, '"4.0.0"'), "has version 4.0.0, and this one has 3."),
+    ],
+    ids=["no API", "errors", "a web site", "silence", "Prefect 2", "Prefect 4"],
+)
+def test_what_is_no_prefect_server_of_this_version_is_refused(
+    server: AbstractContextManager[str], said: str, tmp_path: Path
+) -> None:
+    with server as url:
         answer = ask({"PREFECT_API_URL": url}, tmp_path)
-    assert f"{url} cannot be used" in str(answer["said"])
-    assert (answer["ok"], f"{url} cannot be used" in str(answer["doctor"])) == (False, True)
+    assert f"{url} {said}" in str(answer["said"])
+    assert (answer["ok"], f"{url} {said}" in str(answer["doctor"])) == (False, True)
     assert float(str(answer["took_s"])) < 10
 
 
