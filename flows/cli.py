@@ -26,6 +26,9 @@ from flows.prefect_server import leave, run_flow, start_prefect
 from flows.store_commands import StoreAddress, store_app
 from infra.terminal import harmless
 from torl_core.errors import TorlError
+from torl_core.noise import only_errors
+
+only_errors()  # here, because vLLM's engine process imports its parent's main module first, and then vLLM
 
 app = typer.Typer(
     no_args_is_help=True,

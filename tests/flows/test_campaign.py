@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,10 @@ def campaign_store(config: Path) -> CampaignStore:
 def test_a_campaign_leaves_steps_rows_checkpoints_and_evaluations(config: Path, prefect_server: Environment) -> None:
     result = torl(prefect_server, "campaign", config)
     assert result.returncode == 0, result.stderr
+    narration = r"small [123]/3 accuracy \d\.\d\d  reward -\d\.\d\d  with calls \d\.\d\d"  # of slow steps, and the last
+    said = result.stderr.splitlines()
+    assert said[-1].startswith("small 3/3 ")
+    assert [line for line in said if not re.fullmatch(narration, line)] == []
     outcome = json.loads(result.stdout)
     store = campaign_store(config)
     steps = store.steps()

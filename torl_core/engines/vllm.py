@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-import logging
 import multiprocessing
 import os
 import tempfile
@@ -28,6 +27,7 @@ from torl_core.engines.checkpoint import ModelFolder, untied_copy
 from torl_core.engines.contract import closed_error, finish_of, new_token_limit, until_stop
 from torl_core.engines.window import engine_window
 from torl_core.errors import EngineError
+from torl_core.noise import VLLM_LEVEL, only_errors
 from torl_core.protocols import Codec, Generate, Generated, Sampling
 from torl_core.types import TokenIds
 
@@ -207,8 +207,7 @@ def _require_top_p_1(sampling: Sampling) -> None:
 
 def _start(config: EngineConfig, path: Path, window: int, dtype: str, seed: int, cause: Path) -> Any:
     """An AsyncLLM on the running loop. vLLM is imported here, when its environment is in place."""
-    # It warns while it is imported, before it reads its own level.
-    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+    only_errors()
     import torch
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -352,7 +351,7 @@ def _variables() -> Mapping[str, str]:
     import torch
 
     quiet = {
-        "VLLM_LOGGING_LEVEL": "ERROR",
+        VLLM_LEVEL: "ERROR",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",

@@ -18,6 +18,7 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from torl_core.engines.vllm import CAUSE_FILE, PARENT_PID, cause_of
 from torl_core.launch.tie import end_with_parent
+from torl_core.noise import VLLM_LEVEL
 
 
 class SingleWorker(UniProcExecutor):  # type: ignore[misc]
@@ -46,7 +47,7 @@ class _TellsTheCause(logging.Filter):
             return True
         with contextlib.suppress(FileExistsError), open(os.environ[CAUSE_FILE], "x") as file:
             file.write(cause_of(error))
-        if os.environ["VLLM_LOGGING_LEVEL"] != "ERROR":  # the user wants to see more
+        if os.environ[VLLM_LEVEL] != "ERROR":  # the user wants to see more
             return True
         if _IS_ENGINE:
             sys.exit(1)  # else vLLM raises the error again, and multiprocessing prints it
