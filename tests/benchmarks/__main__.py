@@ -2,27 +2,26 @@
 
 import subprocess
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).parent
 
 BENCHMARKS = {
-    "Sandbox": ["sandbox.py"],
-    "Rollout under tool latency, simulated engine": ["rollout.py"],
-    "Rollout under tool latency, vLLM": ["rollout.py", "--engine", "vllm"],
-    "What a stored trajectory costs": ["store.py"],
-    "The store on S3": ["s3.py"],
-    "The demo over five seeds, and where a step's time goes": ["demo.py"],
+    "Sandbox": ["sandbox"],
+    "Rollout under tool latency, simulated engine": ["rollout"],
+    "Rollout under tool latency, vLLM": ["rollout", "--engine", "vllm"],
+    "What a stored trajectory costs": ["store"],
+    "A question about a store": ["views"],
+    "The store on S3": ["s3"],
+    "The demo over five seeds, and where a step's time goes": ["demo"],
 }
 
 
 def main() -> int:
     failed = 0
-    for title, (script, *arguments) in BENCHMARKS.items():
-        if script == "demo.py" and "--quick" in sys.argv:
+    for title, (name, *arguments) in BENCHMARKS.items():
+        if name == "demo" and "--quick" in sys.argv:
             continue
         print(f"\n## {title}\n", flush=True)
-        failed += subprocess.run([sys.executable, HERE / script, *arguments], check=False).returncode != 0
+        command = [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments]
+        failed += subprocess.run(command, check=False).returncode != 0
     return int(failed > 0)
 
 
