@@ -14,6 +14,7 @@ from flows.deployed import ends_in_time
 from flows.recovery import kept, put_aside, remade, restore
 from flows.signals import Signals
 from infra.lineage import pin
+from infra.preflight import check_grader
 from infra.progress import bar, say
 from infra.resources import current, session
 from infra.storage import CampaignStore, EvaluationManifest, Ref, StepManifest, Store
@@ -52,6 +53,7 @@ def campaign(config: CampaignConfig) -> Outcome:
 
 
 def _campaign(config: CampaignConfig) -> Outcome:
+    check_grader(config)
     store = CampaignStore(Store.open(config.store), config.name)
     with (
         store.hold(flow_run.id or config.name),

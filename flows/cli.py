@@ -126,7 +126,7 @@ def evaluate(
     parsed = load_campaign(config, overrides or [])
     with _resumable():
         step_to_evaluate(parsed, step)
-        with checked_ahead(parsed) as ready:
+        with checked_ahead(parsed, trains=False) as ready:
             start_prefect()
             from flows.evaluate import evaluate as flow
 

@@ -1,7 +1,9 @@
 """Train a stored step again, perhaps with another algorithm, reward or trainer, without sampling anything.
 
 What the model wrote, what the tool answered and what the step started from come from the store; rewards and advantages
-are computed anew. Under unchanged settings the result is the step's own, bit for bit, on the machine that made it.
+are computed anew. So are the verdicts, if this torl has the grader that judged the step. If it has another one, the
+step's own verdicts are taken, unless `reward.grader` asks for the new one. Under unchanged settings the result is the
+step's own, bit for bit, on the machine that made it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from infra.lineage import checked_folder, find_step, made_under, state_before
 from infra.progress import bar
 from infra.resources import session
 from infra.settings import apply_overrides, parse
-from infra.storage import Ref, StepManifest, Store, differences, get_table, versions
+from infra.storage import Ref, StepManifest, Store, differences, get_table, stored_grades, versions
 from infra.storage.digests import digest_folder
-from tasks.reward import score, summarise_step
+from tasks.reward import rewarded, score, summarise_step
 from tasks.train import updated
-from torl_core.config import CampaignConfig
+from torl_core import grading
+from torl_core.config import CampaignConfig, RewardConfig
 from torl_core.errors import ConfigError, StoreError
 from torl_core.trainer.checkpoint import weights_distance
 from torl_core.types import Policy
@@ -48,7 +51,8 @@ class Outcome:
 class Replay:
     """`changed` holds (was, is now) by setting. `distance` is the L2 distance between the two updated weights, as a
     share of the original's update; None where the original's weights are no longer stored or did not change.
-    `regraded` counts responses whose verdict is now another. `versions_differ` holds (then, now) by package."""
+    `grader` is the version that judged what the replay trained on. `regraded` counts responses whose verdict is now
+    another; it is None where the verdicts are the step's own. `versions_differ` holds (then, now) by package."""
 
     store: str
     campaign: str
@@ -58,7 +62,8 @@ class Replay:
     replay: Outcome
     equal: bool
     distance: float | None
-    regraded: int
+    grader: str
+    regraded: int | None
     versions_differ: Mapping[str, tuple[str | None, str | None]]
     saved: str | None
 
@@ -74,6 +79,7 @@ def replay(
     store = Store.open(store_uri)
     place, manifest = find_step(store, step, campaign)
     config, changed = changed_config(made_under(place.recorded_config(), manifest), overrides)
+    grader = _grader(config.reward, manifest)
     destination = _destination(save)
     before, optimizer = state_before(place, manifest)
     _check_state(store, place.name, step, before, optimizer)
@@ -86,7 +92,7 @@ def replay(
         progress.update(0, "reward")
         resources.start_learner(config)
         rows = pa.concat_tables([get_table(store, ref) for ref in manifest.trajectories])
-        scored = score(rows, config)
+        scored = judged(rows, config)
         progress.update(1, "training")
         made, state = Path(scratch, "policy"), Path(scratch, "optimizer")
         with updated(config, store, scored, before, optimizer, rate) as (learner, metrics):
@@ -106,7 +112,8 @@ def replay(
         replay=outcome,
         equal=(outcome.weights, outcome.optimizer) == (original.weights, original.optimizer),
         distance=distance,
-        regraded=sum(a != b for a, b in zip(*(t.column("correct").to_pylist() for t in (rows, scored)), strict=True)),
+        grader=grader,
+        regraded=_regraded(rows, scored) if grader == grading.VERSION else None,
         versions_differ=differences(dict(manifest.versions), dict(versions())),
         saved=destination.uri if destination else None,
     )
@@ -126,6 +133,33 @@ def changed_config(
             "leave them out; `torl campaign --fork` samples anew with other settings",
         )
     return config, changed
+
+
+def judged(rows: pa.Table, config: CampaignConfig) -> pa.Table:
+    """A step's rows with verdicts of the grader that `config` names, and the rewards and advantages that follow.
+
+    This torl's grader judges them; the verdicts of another one are those in `rows`. Raises GraderUnavailable.
+    """
+    if config.reward.grader == grading.VERSION:
+        return score(rows, config)
+    return rewarded(rows, stored_grades(rows), config)
+
+
+def _grader(config: RewardConfig, manifest: StepManifest) -> str:
+    """The version whose verdicts a replay takes. Raises ConfigError for one that there is no way to ask."""
+    if config.grader not in (manifest.grader, grading.VERSION):
+        raise ConfigError(
+            f"reward.grader is {config.grader}, grader {manifest.grader} judged step {manifest.step}, and this torl's "
+            f"grader has version {grading.VERSION}",
+            "a replay takes the verdicts of its step, or judges again with this torl's grader",
+            f"leave reward.grader out, or set it to {grading.VERSION}",
+        )
+    return config.grader
+
+
+def _regraded(before: pa.Table, after: pa.Table) -> int:
+    verdicts = (table.column("correct").to_pylist() for table in (before, after))
+    return sum(was != now for was, now in zip(*verdicts, strict=True))
 
 
 def _destination(save: str | None) -> Store | None:

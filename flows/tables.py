@@ -101,7 +101,9 @@ def _replay_lines(result: Replay) -> Iterator[str]:
     else:
         far = "unknown: its weights are no longer stored" if result.distance is None else f"{result.distance:.3g}"
         yield f"not equal: distance to the step's own weights, as a share of its update: {far}"
-    if result.regraded:
+    if result.regraded is None:
+        yield f"nothing was judged again: the verdicts are those of grader {result.grader}, and this torl has another"
+    elif result.regraded:
         yield f"{result.regraded} responses were judged otherwise than in the step"
     if result.versions_differ and not result.equal:
         yield "since the step changed: " + ", ".join(

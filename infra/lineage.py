@@ -16,7 +16,16 @@ from infra.progress import bar, say
 from infra.settings import parse
 from infra.storage import CampaignStore, Ref, StepManifest, Store, campaigns
 from infra.storage.damage import Damage, attempt, refuse
-from torl_core.config import NEWEST_DIALECT, CampaignConfig, ForkConfig, ModelConfig, ProblemsConfig, ToolConfig
+from torl_core import grading
+from torl_core.config import (
+    NEWEST_DIALECT,
+    CampaignConfig,
+    ForkConfig,
+    ModelConfig,
+    ProblemsConfig,
+    RewardConfig,
+    ToolConfig,
+)
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -84,7 +93,8 @@ def state_before(campaign: CampaignStore, manifest: StepManifest) -> tuple[Polic
 
 def made_under(config: CampaignConfig, manifest: StepManifest) -> CampaignConfig:
     """`config` with the step's settings that may have changed since: under others it does not come out bit for bit."""
-    values = _laid_over(config.model_dump(mode="json"), manifest.settings or {})
+    own = {**(manifest.settings or {}), "reward": {"grader": manifest.grader}}
+    values = _laid_over(config.model_dump(mode="json"), own)
     return parse(CampaignConfig, values, f"the manifest of step {manifest.step}")
 
 
@@ -109,16 +119,17 @@ def checked_folder(store: Store, location: str, digest: str, needed_by: str) -> 
 
 def pin(config: CampaignConfig) -> CampaignConfig:
     """`config` with what is filled in when a campaign starts: the length of the learning rate's schedule, the tool's
-    dialect, the problems' digest (once they were read), a fork's campaign and digests.
+    dialect, the grader's version, the problems' digest (once they were read), a fork's campaign and digests.
 
-    They come from the campaign's own record once it was started, so that it keeps schedule, dialect and problems, and a
-    fork's source is not asked again. Raises ConfigError, StoreError.
+    They come from the campaign's own record once it was started, so that it keeps schedule, dialect, grader and
+    problems, and a fork's source is not asked again. Raises ConfigError, StoreError.
     """
     own = CampaignStore(Store.open(config.store), config.name)
     recorded = own.recorded_config() if own.config() else None
     return own.scheduled(config).model_copy(
         update={
             "tool": _with_dialect(config.tool, recorded.tool if recorded else None),
+            "reward": _with_grader(config.reward, recorded.reward if recorded else None),
             "problems": _with_digest(config.problems, own, recorded),
             "fork": config.fork and _pinned_fork(config.fork, recorded.fork if recorded else None, config.model.dtype),
         }
@@ -132,6 +143,11 @@ def _with_dialect(tool: ToolConfig, recorded: ToolConfig | None) -> ToolConfig:
         chars = tool.observation_max_chars or chars
         return tool.model_copy(update={"dialect": dialect or NEWEST_DIALECT, "observation_max_chars": chars})
     return tool
+
+
+def _with_grader(reward: RewardConfig, recorded: RewardConfig | None) -> RewardConfig:
+    kept = recorded.grader if recorded else None
+    return reward.model_copy(update={"grader": reward.grader or kept or grading.VERSION})
 
 
 def _with_digest(problems: ProblemsConfig, own: CampaignStore, recorded: CampaignConfig | None) -> ProblemsConfig:
@@ -221,6 +237,12 @@ def start_fork(config: CampaignConfig) -> tuple[Policy, Ref]:
             (manifest.optimizer.key, optimizer.key, optimizer.digest),
         )
         label = f"fork of step {fork.step} of campaign {campaign.name!r}"
+        if manifest.grader != config.reward.grader:
+            say(
+                f"step {fork.step} of campaign {campaign.name!r} was judged by grader {manifest.grader}, and "
+                f"{config.name!r} is judged by grader {config.reward.grader}",
+                "yellow",
+            )
         with bar(label, len(copies)) as progress:
             for done, (theirs, ours, digest) in enumerate(copies, start=1):
                 own.store.put_folder(checked_folder(source, theirs, digest, f"a {label}"), ours)

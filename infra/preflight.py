@@ -18,6 +18,7 @@ from infra.problems import Loaded, load_problems
 from infra.progress import say
 from infra.resources import current, session
 from infra.storage import CampaignStore, Store
+from torl_core import grading
 from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, ProblemsConfig
 from torl_core.curriculum import chosen_problems
@@ -36,13 +37,16 @@ class Checked:
 
 
 @contextmanager
-def checked_ahead(config: CampaignConfig) -> Iterator[CampaignConfig]:
+def checked_ahead(config: CampaignConfig, *, trains: bool = True) -> Iterator[CampaignConfig]:
     """Check, then run the block: a flow of the returned config in it does not check again.
 
-    Raises as `check`, and what `infra.lineage.pin` raises.
+    Where no step is made in the block, `trains` is False. Raises as `check` and `check_grader`, and what
+    `infra.lineage.pin` raises.
     """
     with session():
         config = pin(config)
+        if trains:
+            check_grader(config)
         _ahead[config.model_dump_json()] = check(config)
         try:
             yield config
@@ -77,6 +81,20 @@ def check(config: CampaignConfig) -> Checked:
     if any(calls):
         current().run(current().sandbox(config.sandbox))  # refuses to start where it cannot isolate
     return Checked(problems, benchmarks, None if config.fork else base_policy(model.folder))
+
+
+def check_grader(config: CampaignConfig) -> None:
+    """Raises ConfigError where this torl's grader is not the one that the campaign (`config` pinned) keeps.
+
+    An evaluation may have any: the grader is part of its identity.
+    """
+    if config.reward.grader != grading.VERSION:
+        raise ConfigError(
+            f"this torl's grader has version {grading.VERSION}, and reward.grader is {config.reward.grader}",
+            "A campaign keeps the grader that it began with, since another may judge the same response differently",
+            f"Choose another name or store, install the torl that has grader {config.reward.grader}, or go on with "
+            f"this one: --set reward.grader={grading.VERSION}",
+        )
 
 
 def step_to_evaluate(config: CampaignConfig, step: int | None) -> int:

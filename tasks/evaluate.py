@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.problems import get_problems
 from infra.storage import CampaignStore, EvaluationManifest, Ref, Store, records_to_table, with_verdicts
-from tasks.reward import judge, summarise
+from tasks.reward import grade_all, rewards_of, summarise
 from tasks.rollout import sample
 from tasks.step import Stopwatch, step_task
 from torl_core import grading
@@ -31,7 +31,8 @@ def evaluate(
         benchmark.temperature,
     )
     table = records_to_table(records, codec)
-    scored = with_verdicts(table, *judge(table, config.reward), advantages=[None] * len(table))
+    grades = grade_all(table)
+    scored = with_verdicts(table, grades, rewards_of(table, grades, config.reward), advantages=[None] * len(table))
     manifest = EvaluationManifest(
         campaign=config.name,
         step=step,

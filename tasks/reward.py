@@ -32,15 +32,19 @@ def reward(config: CampaignConfig, step: int, rollouts: Rollouts) -> Scored:
 
 def score(table: pa.Table, config: CampaignConfig) -> pa.Table:
     """A step's rows with verdicts, rewards and advantages, whatever stood there before. Raises GraderUnavailable."""
-    grades, rewards = judge(table, config.reward)
+    return rewarded(table, grade_all(table), config)
+
+
+def rewarded(table: pa.Table, grades: Sequence[Grade], config: CampaignConfig) -> pa.Table:
+    """A step's rows with `grades` (rows), and with the rewards and advantages that follow from them."""
+    rewards = rewards_of(table, grades, config.reward)
     return with_verdicts(table, grades, rewards, _advantages(table, rewards, config.algorithm.normalise_by_std))
 
 
-def judge(table: pa.Table, config: RewardConfig) -> tuple[list[Grade], list[Reward | None]]:
-    """(rows) Verdicts and rewards of rows as they were sampled. Raises GraderUnavailable."""
-    grades = grade_all(table)
+def rewards_of(table: pa.Table, grades: Sequence[Grade], config: RewardConfig) -> list[Reward | None]:
+    """(rows)"""
     statuses = call_statuses(table)
-    return grades, [reward_of(grade, ended, config) for grade, ended in zip(grades, statuses, strict=True)]
+    return [reward_of(grade, ended, config) for grade, ended in zip(grades, statuses, strict=True)]
 
 
 def _advantages(table: pa.Table, rewards: Sequence[Reward | None], normalise_by_std: bool) -> list[float | None]:

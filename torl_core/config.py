@@ -339,6 +339,10 @@ class RewardConfig(Config):
     wrong: Decides[Number] = -1.0
     code_error: Decides[Number] = 0.0
     """Added when at least one executed call failed (the paper's ablation: -0.5)."""
+    grader: Neutral[Annotated[str, Field(coerce_numbers_to_str=True)] | None] = None
+    """Version of the grader that judges responses. A campaign's own is filled in when it is first started, and another
+    one is refused; to go on with the version that this torl has, give it here. It changes nothing itself: there is one
+    version in a torl, and each row, step and evaluation names the one that judged it."""
 
     @model_validator(mode="after")
     def _correct_differs_from_wrong(self) -> RewardConfig:

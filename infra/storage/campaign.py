@@ -530,9 +530,10 @@ def existing_store(uri: str) -> Store:
 
 def of_record(config: Any) -> Any:
     """A recorded config with what every campaign had before there was a setting for it; anything else as it is."""
-    if not isinstance(config, dict) or not isinstance(config.get("tool"), dict):
+    if not isinstance(config, dict):
         return config
-    return {**config, "tool": {"dialect": 1, **config["tool"]}}
+    before = {"tool": {"dialect": 1}, "reward": {"grader": FIRST_GRADER}}
+    return config | {name: old | config[name] for name, old in before.items() if isinstance(config.get(name), dict)}
 
 
 def campaigns(store: Store) -> list[CampaignStore]:

@@ -154,6 +154,12 @@ def call_statuses(table: pa.Table) -> list[list[CallStatus]]:
     return _nested(table, "tool_calls", "status")
 
 
+def stored_grades(table: pa.Table) -> list[Grade]:
+    """(rows) the verdicts in rows that were graded."""
+    names = ("correct", "extracted_answer", "grade_reason", "grader")
+    return list(map(Grade, *(table.column(name).to_pylist() for name in names)))
+
+
 def with_verdicts(
     table: pa.Table,
     grades: Sequence[Grade | None],

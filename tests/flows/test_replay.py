@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.replay import changed_config
+from flows.replay import changed_config, judged
 from infra.analytics import query
-from infra.storage import CampaignStore, Store, get_table, table_to_records
+from infra.resources import session
+from infra.storage import CampaignStore, Store, get_table, records_to_table, table_to_records
 from tests.flows.test_campaign import Environment, torl
+from tests.infra.analytics.stored_kit import ANSWER, Letters, judged_by, response
+from torl_core import grading
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError
 
@@ -42,6 +45,21 @@ def test_settings_of_training_change():
 def test_settings_that_decided_what_was_sampled_do_not(overrides, said):
     with pytest.raises(ConfigError, match=said):
         changed_config(RECORDED, overrides)
+
+
+def test_stored_verdicts_are_taken_of_the_grader_that_made_them_and_no_other(monkeypatch):
+    """The rows' verdicts are the opposite of what the grader says."""
+    monkeypatch.setattr(grading, "VERSION", "7")
+    records = [response("a-0-0", "So \\boxed{2}", correct=True), response("a-0-1", ANSWER, correct=False)]
+    rows = records_to_table(judged_by("6", records), Letters())
+
+    def replayed(grader):
+        table = judged(rows, changed_config(RECORDED, [f"reward.grader={grader}", "reward.wrong=-2"])[0])
+        return [tuple(row.values()) for row in table.select(["correct", "grader", "reward"]).to_pylist()]
+
+    assert replayed("6") == [(True, "6", 1.0), (False, "6", -2.0)]
+    with session():
+        assert replayed("7") == [(False, "7", -2.0), (True, "7", 1.0)]
 
 
 # --- on a finished campaign
@@ -100,6 +118,8 @@ def test_unchanged_a_replay_equals_its_step_bit_for_bit(finished: Path, prefect_
 @pytest.mark.slow
 def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_server: Environment, tmp_path: Path) -> None:
     shutil.rmtree(source / "checkpoints" / "small" / "step=000001")  # as if retention had been here: step 1 goes on
+    place = source / CampaignStore(Store.open(source), "small").manifest_key(1)
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"grader": "0"}))  # as if another grader had judged it
     sets = ["trainer.learning_rate=1e-4", "reward.wrong=-2", "algorithm.normalise_by_std=false"]
     flags = [part for setting in sets for part in ("--set", setting)]
     result = torl(prefect_server, "replay", f"{source}@1", *flags, "--json", "--save", tmp_path / "out")
@@ -108,6 +128,7 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     step = CampaignStore(Store.open(source), "small").manifest(1)
     assert not found["equal"]
     assert found["changed"]["reward.wrong"] == [-1.0, -2.0]
+    assert (found["grader"], found["regraded"]) == ("0", None)
     assert found["original"]["metrics"] == step.metrics
     # A wrong response's reward is one lower; the rate is the new schedule's at step 1 of 2.
     lower = step.metrics["reward"] - (1 - step.metrics["accuracy"])
@@ -122,6 +143,9 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     again = torl(prefect_server, "replay", f"{source}@1", "--save", tmp_path / "out")
     assert again.returncode == 2
     assert "is not empty" in again.stderr
+    neither = torl(prefect_server, "replay", f"{source}@1", "--set", "reward.grader=x")
+    assert neither.returncode == 2
+    assert "reward.grader is x, grader 0 judged step 1" in " ".join(neither.stderr.split())
     gone = torl(prefect_server, "replay", f"{source}@2")
     assert gone.returncode == 1
     assert "replay of step 2 of campaign 'small' is not possible" in " ".join(gone.stderr.split())
@@ -156,6 +180,8 @@ def test_resumed_under_other_settings_each_step_says_under_which_it_was_made(
         assert evaluation.settings["engine"]["max_num_seqs"] == 4
         assert evaluation.settings["rollout"] == {"max_concurrency": 8}
         assert "trainer" not in evaluation.settings
+    graders = {one.grader for one in (*campaign.steps(), *campaign.evaluations())}
+    assert graders == {campaign.recorded_config().reward.grader} == {grading.VERSION}
     assert [e.step for e in campaign.evaluations()] == [0, 3]
     replayed = torl(prefect_server, "replay", f"{source}@2", "--json")
     assert json.loads(replayed.stdout)["equal"], "step 2 is trained again on the one rank that made it"

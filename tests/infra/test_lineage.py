@@ -8,6 +8,7 @@ import pytest
 from infra.lineage import checked_folder, find_step, made_under, parse_address, pin, start_fork, state_before
 from infra.storage import CampaignStore, Ref, StepManifest, Store
 from tests.infra.analytics.stored_kit import POLICIES, config
+from torl_core import grading
 from torl_core.errors import ConfigError, StoreError
 from torl_core.types import Policy
 
@@ -226,9 +227,23 @@ def test_a_new_campaign_has_the_newest_dialect_and_a_stored_one_keeps_its_own(tm
 
 def test_a_step_is_made_again_under_the_settings_that_made_it(store, tmp_path):
     before = config("tool", trainer={"processes": 2, "zero_stage": 2}, engine={"backend": "transformers"})
-    manifest = replace(finish(store, "tool", 1, tmp_path).manifest(1), settings=before.perturbing())
-    now = config("tool", trainer={"processes": 8, "learning_rate": 1e-3}, store="moved")
+    manifest = replace(finish(store, "tool", 1, tmp_path).manifest(1), settings=before.perturbing(), grader="3")
+    reward = {"grader": "4", "wrong": -2.0}
+    now = config("tool", trainer={"processes": 8, "learning_rate": 1e-3}, store="moved", reward=reward)
     again = made_under(now, manifest)
     assert (again.trainer.processes, again.trainer.zero_stage, again.engine.backend) == (2, 2, "transformers")
     assert (again.trainer.learning_rate, again.store) == (1e-3, "moved")
-    assert made_under(now, replace(manifest, settings=None)) == now
+    assert (again.reward.grader, again.reward.wrong) == ("3", -2.0)
+    assert made_under(now, replace(manifest, settings=None, grader="4")) == now
+
+
+def test_a_fork_has_the_grader_of_this_torl_and_says_where_its_source_had_another(tmp_path, monkeypatch, capsys):
+    finish(Store.open(tmp_path / "source"), "tool", 1, tmp_path)
+    wanted = config("fork", fork={"store": str(tmp_path / "source"), "step": 1})
+    wanted = wanted.model_copy(update={"store": str(tmp_path / "own")})
+    monkeypatch.setattr(grading, "VERSION", "7")
+    fork = pin(wanted)
+    assert fork.reward.grader == "7"
+    start_fork(fork)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 1 of campaign 'tool' was judged by grader 1, and 'fork' is judged by grader 7" in said

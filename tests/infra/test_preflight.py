@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
+from flows.campaign import campaign
 from infra.preflight import Checked, check, checked, checked_ahead, step_to_evaluate
 from infra.problems import contents_digest, load_problems, put_problems
 from infra.resources import session
-from infra.settings import load_campaign
+from infra.settings import apply_overrides, load_campaign
 from infra.storage import CampaignStore, StepManifest, Store
 from tasks.prepare import prepare
 from tests.infra.conftest import rows
 from tests.infra.storage.campaign_kit import BASE, checkpoint
+from torl_core import grading
 from torl_core.config import CampaignConfig
 from torl_core.errors import ConfigError, DataError, StoreError, TorlError
 from torl_core.types import Problem
@@ -285,3 +287,58 @@ def test_an_interrupted_first_run_is_resumed_under_the_same_conditions(values: d
         prepare.fn(first)
     with session(), checked_ahead(config) as resumed:
         assert resumed.conditions() == first.conditions()
+
+
+# --- the grader that a campaign began with
+
+
+def test_a_campaign_keeps_its_grader_until_another_is_asked_for(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "VERSION", "2")
+    assert begun(values).reward.grader == "2"
+    monkeypatch.setattr(grading, "VERSION", "3")
+    with pytest.raises(ConfigError) as refused:
+        begun(values)
+    assert refused.value.what == "this torl's grader has version 3, and reward.grader is 2"
+    assert refused.value.remedy.endswith("--set reward.grader=3")
+    deliberate = apply_overrides(values, ["reward.grader=3"])
+    assert begun(deliberate).reward.grader == "3"
+    assert begun(values).reward.grader == "3"  # and the campaign goes on with it
+    monkeypatch.setattr(grading, "VERSION", "2")
+    with pytest.raises(ConfigError, match=r"grader has version 2, and reward\.grader is 3"):
+        begun(values)
+
+
+def test_another_grader_is_refused_before_anything_is_read(values: dict[str, Any]) -> None:
+    nowhere = apply_overrides(values, ["reward.grader=other", "problems.location=nowhere.jsonl", "model.path=nowhere"])
+    with pytest.raises(ConfigError, match=r"reward\.grader is other"):
+        begun(nowhere)
+    with pytest.raises(ConfigError, match=r"reward\.grader is other"):
+        campaign.fn(CampaignConfig.model_validate(nowhere))
+
+
+def test_a_campaign_of_an_earlier_version_has_the_first_grader(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "VERSION", "2")
+    config = begun(values)
+    store = CampaignStore(Store.open(config.store), config.name)
+    record = config.model_dump(mode="json")
+    del record["reward"]["grader"]
+    store.store.write_json(store.config_key, record)
+    with pytest.raises(ConfigError, match=r"grader has version 2, and reward\.grader is 1"):
+        begun(values)
+    monkeypatch.setattr(grading, "VERSION", "1")
+    assert begun(values).reward.grader == "1"
+
+
+def test_a_policy_is_evaluated_with_any_grader_and_its_campaign_keeps_its_own(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "VERSION", "2")
+    begun(values)
+    monkeypatch.setattr(grading, "VERSION", "3")
+    with session(), checked_ahead(CampaignConfig.model_validate(values), trains=False) as config:
+        prepare.fn(config)
+    assert CampaignStore(Store.open(config.store), config.name).recorded_config().reward.grader == "2"

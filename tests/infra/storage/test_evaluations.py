@@ -48,6 +48,11 @@ def test_other_problems_and_another_c_are_another_evaluation(campaign):
 PROBLEMS = Ref("problems/p.parquet", "d" * 64, 3, 100)
 
 
+@pytest.fixture
+def grader_1(monkeypatch):
+    monkeypatch.setattr(grading, "VERSION", "1")
+
+
 def without_identity(campaign, **changes):
     """The manifest of version 1, written out; its rows lie in a folder named by temperature."""
     folder = "evaluations/campaign=demo/step=000001/benchmark=toy/temperature=0"
@@ -72,6 +77,7 @@ def without_identity(campaign, **changes):
     campaign.store.write_json("campaigns/demo/evaluations/000001/toy-t0.json", manifest | changes)
 
 
+@pytest.mark.usefixtures("grader_1")
 def test_an_evaluation_without_identity_answers_where_all_it_records_agrees(campaign, monkeypatch):
     without_identity(campaign)
     found = stored_answer(campaign, asking(campaign), 1, POLICY, "toy", PROBLEMS)
@@ -91,11 +97,13 @@ def test_an_evaluation_without_identity_answers_where_all_it_records_agrees(camp
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("grader_1")
 def test_it_answers_no_other_question(campaign, other):
     without_identity(campaign, **other)
     assert stored_answer(campaign, asking(campaign), 1, POLICY, "toy", PROBLEMS) is None
 
 
+@pytest.mark.usefixtures("grader_1")
 def test_it_answers_under_the_campaigns_own_settings_only(campaign):
     without_identity(campaign)
     faster = asking(campaign, settings={"engine": {"max_num_seqs": 1}, "sandbox": {"workers": 9}})
