@@ -40,6 +40,7 @@ class Line:
     code_ratio: float
     pass_ratio: float | None
     reward: float
+    grader: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,13 @@ def _base(folder: Path, seed: int) -> None:
 
 _QUERY = """
 SELECT campaign, max_calls, samples, problems_digest, benchmark AS decoding, coalesce(kind, 'all') AS kind, step,
-       responses AS problems, accuracy, code_ratio, pass_ratio, reward
+       responses AS problems, accuracy, code_ratio, pass_ratio, reward, grader
 FROM scores
 QUALIFY row_number() OVER (
-  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, max_calls, step, scores.kind
+  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, grader, max_calls, step, scores.kind
   ORDER BY evaluated_at DESC, evaluation
 ) = 1
-ORDER BY benchmark, campaign DESC, max_calls DESC, samples, problems_digest, scores.kind NULLS FIRST, step
+ORDER BY benchmark, campaign DESC, max_calls DESC, samples, problems_digest, grader, scores.kind NULLS FIRST, step
 """
 
 
@@ -115,13 +116,15 @@ def _table(lines: Sequence[Line]) -> Table:
         table.add_column(name, justify="left" if name == "problems" else "right", no_wrap=True)
     first = min(line.step for line in lines)
     before = {_setting(line): line for line in lines if line.step == first}
+    several = len({line.grader for line in lines}) > 1
     for line in lines:
         if line.step == first:
             continue
         old = before.get(_setting(line))
         whole, decoding = line.kind == "all", "greedy" if line.decoding == "greedy" else "T = 1"
+        how = f"{decoding}, grader {line.grader}" if several else decoding
         table.add_row(
-            f"C = {line.max_calls}, {decoding} ({line.problems})" if whole else f"  {line.kind}",
+            f"C = {line.max_calls}, {how} ({line.problems})" if whole else f"  {line.kind}",
             *(
                 _change(getattr(old, name, None), getattr(line, name))
                 for name in ("accuracy", "code_ratio", "pass_ratio", "reward")
@@ -133,7 +136,7 @@ def _table(lines: Sequence[Line]) -> Table:
 
 def _setting(line: Line) -> tuple[object, ...]:
     """What two lines have in common when one is before training and the other after it."""
-    return line.campaign, line.decoding, line.kind, line.max_calls, line.samples, line.problems_digest
+    return line.campaign, line.decoding, line.kind, line.max_calls, line.samples, line.problems_digest, line.grader
 
 
 def _change(old: float | None, new: float | None) -> str:

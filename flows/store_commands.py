@@ -193,9 +193,10 @@ def _print_listing(lines: list[CampaignLine | StepLine | EvaluationLine]) -> Non
 
 def _heading(line: CampaignLine) -> str:
     held = f"; held by {line.held_by}" if line.held_by else ""
+    judged = f"; judged by graders {' and '.join(line.graders)}" if len(line.graders) > 1 else ""
     return (
         f"{line.campaign}: {line.steps} steps, {line.rows} rows in {_size(line.bytes)}, {line.checkpoints} checkpoints "
-        f"in {_size(line.checkpoint_bytes)}, {line.evaluations} evaluations{held}"
+        f"in {_size(line.checkpoint_bytes)}, {line.evaluations} evaluations{judged}{held}"
     )
 
 

@@ -54,6 +54,7 @@ class Setting:
     temperature: float
     samples: int
     problems_digest: str | None
+    grader: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,22 +217,22 @@ def _step_times(connection: duckdb.DuckDBPyConnection, campaigns: Sequence[str])
 _SCORES = """
 FROM scores
 QUALIFY row_number() OVER (
-  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, max_calls, step, kind
+  PARTITION BY campaign, benchmark, temperature, samples, problems_digest, grader, max_calls, step, kind
   ORDER BY evaluated_at DESC, evaluation
 ) = 1
 ORDER BY campaign, step, kind NULLS FIRST
 """
-"""Where one policy was evaluated twice in the same setting, as after a change of the grader, the newer one."""
+"""Where one policy was evaluated twice in the same setting, as under another limit of the sandbox, the newer one."""
 
 
 def _setting(row: Row) -> Setting:
-    return Setting(row["benchmark"], row["temperature"], row["samples"], row["problems_digest"])
+    return Setting(row["benchmark"], row["temperature"], row["samples"], row["problems_digest"], row["grader"])
 
 
 def _settings(scores: Sequence[Row]) -> list[Setting]:
     return sorted(
         {_setting(row) for row in scores},
-        key=lambda s: (s.temperature, s.benchmark, s.samples, s.problems_digest or ""),
+        key=lambda s: (s.temperature, s.benchmark, s.samples, s.problems_digest or "", s.grader),
     )
 
 
@@ -246,11 +247,14 @@ def _arms(scores: Sequence[Row], campaigns: Sequence[str], setting: Setting) -> 
 
 
 def _how(setting: Setting, scores: Sequence[Row]) -> str:
-    """The decoding, and the problems' digest where several sets of problems have the benchmark's name."""
+    """The decoding, and the problems' digest and the grader where there are several under the benchmark's name."""
     parts = ["greedy" if setting.temperature == 0 else f"sampled at temperature {setting.temperature:g}"]
     parts += [f"{setting.samples} samples per problem"] if setting.samples > 1 else []
-    digests = {row["problems_digest"] for row in scores if row["benchmark"] == setting.benchmark}
+    digests, graders = (
+        {row[name] for row in scores if row["benchmark"] == setting.benchmark} for name in ("problems_digest", "grader")
+    )
     parts += [f"problems {(setting.problems_digest or 'not recorded')[:12]}"] if len(digests) > 1 else []
+    parts += [f"judged by grader {setting.grader}"] if len(graders) > 1 else []
     return ", ".join(parts)
 
 
@@ -340,12 +344,25 @@ def _summary(connection: duckdb.DuckDBPyConnection, name: str, series: int, scor
         trained = _query(connection, "SELECT accuracy FROM progress WHERE campaign = ? ORDER BY step", name)
         figures = [("accuracy", "in training, first and last step", _change(trained, "accuracy"))]
     return {
+        "judged_by": _judged_by(connection, name),
         "name": name,
         "series": series % charts.SERIES,
         "figures": figures,
         **steps,
         "config": config[0] if config else None,
     }
+
+
+def _judged_by(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """A sentence where several versions of the grader judged what the store holds: their figures differ in meaning."""
+    rows = _query(connection, "SELECT campaign, grader, min(step) AS step FROM steps GROUP BY ALL ORDER BY step")
+    own = [row for row in rows if row["campaign"] == name]
+    if not own or len({row["grader"] for row in rows}) == 1:
+        return None
+    first, *later = own
+    graders = [first["grader"], *(f"{row['grader']} (from step {row['step']})" for row in later)]
+    listed = " and ".join(filter(None, [", ".join(graders[:-1]), graders[-1]]))
+    return f"Rows of this campaign were judged by grader{'s' if later else ''} {listed}."
 
 
 # --- examples

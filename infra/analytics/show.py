@@ -99,7 +99,9 @@ def _facts(row: Mapping[str, Any]) -> Table:
         "problem": " · ".join(filter(None, (row["problem_id"], row["source"], row["kind"]))),
         "gold answer": row["gold_answer"],
         "answer": Text.assemble(
-            f"{harmless(row['extracted_answer'] or 'none')}  ", (outcome, _VERDICTS.get(outcome, "bold"))
+            f"{harmless(row['extracted_answer'] or 'none')}  ",
+            (outcome, _VERDICTS.get(outcome, "bold")),
+            f", by grader {row['grader']}" if row["grader"] else "",
         ),
         "reward": "none" if row["reward"] is None else f"{row['reward']:g}  ({terms})",
         "advantage": _advantage(row["advantage"]),

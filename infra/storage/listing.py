@@ -26,6 +26,7 @@ class StepLine:
     checkpoint_bytes: int
     metrics: Mapping[str, float]
     created_at: str
+    grader: str
     kind: Literal["step"] = "step"
 
 
@@ -47,6 +48,7 @@ class EvaluationLine:
     """Digest of its problems."""
     evaluation: str | None
     """Its identity; None where an earlier version of torl made it."""
+    grader: str
     kind: Literal["evaluation"] = "evaluation"
 
 
@@ -63,6 +65,8 @@ class CampaignLine:
     evaluations: int
     held_by: str | None
     """The living run that writes it."""
+    graders: tuple[str, ...]
+    """Versions of the grader that judged its steps; the figures of steps with different ones are not comparable."""
     kind: Literal["campaign"] = "campaign"
 
 
@@ -91,6 +95,7 @@ def lines(store: Store, on_damage: OnDamage = refuse) -> Iterator[Line]:
             sum(step.checkpoint_bytes for step in steps),
             len(evaluations),
             attempt(one.campaign.lease_folder, one.campaign.holder, on_damage),
+            tuple(dict.fromkeys(step.grader for step in steps)),
         )
         yield from steps
         yield from evaluations
@@ -111,6 +116,7 @@ def _step(manifest: StepManifest, listing: Listing) -> StepLine:
         0 if is_removed else sum(entry.bytes for entry in files),
         manifest.metrics,
         manifest.created_at,
+        manifest.grader,
     )
 
 
@@ -129,4 +135,5 @@ def _evaluation(manifest: EvaluationManifest) -> EvaluationLine:
         manifest.max_calls,
         manifest.problems.digest if manifest.problems else None,
         manifest.identity,
+        manifest.grader,
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from infra.storage.campaign import CampaignStore, EvaluationManifest, Ref
+from infra.storage.campaign import CampaignStore, EvaluationManifest, Ref, StepManifest
 from infra.storage.evaluations import stored_answer
 from infra.storage.store import REMOVED
 from torl_core.config import CampaignConfig, RetentionConfig
@@ -33,7 +33,7 @@ class Retention:
     def __init__(self, campaign: CampaignStore, config: CampaignConfig, benchmarks: Mapping[str, Ref]) -> None:
         """`benchmarks`: the stored problems of each."""
         self._campaign, self._config, self._benchmarks = campaign, config, benchmarks
-        self._scores: dict[int, float] = {}
+        self._scores: dict[int, tuple[str, float]] = {}
 
     def apply(self, last_step: int) -> list[int]:
         """Remove what need not be kept once `last_step` is committed; returns those steps. Raises StoreError.
@@ -44,7 +44,10 @@ class Retention:
             return []
         stored = self._stored(last_step)
         scores = {step: score for step in stored if (score := self._score(step)) is not None}
-        stays = kept(stored, scores, self._config.retention)
+        stays = kept(stored, {}, self._config.retention)
+        for judge in {grader for grader, _ in scores.values()}:  # figures of different graders are not compared
+            comparable = {step: figure for step, (grader, figure) in scores.items() if grader == judge}
+            stays |= kept(stored, comparable, self._config.retention)
         removed = [step for step in sorted(stored - stays) if not self._awaits_evaluation(step)]
         for step in removed:
             self._campaign.check_held()
@@ -58,21 +61,19 @@ class Retention:
         found = {int(match[1]) for match in matches if match and match[3] != REMOVED}
         return {step for step in found if 1 <= step <= last_step}
 
-    def _score(self, step: int) -> float | None:
-        """How good the policy is that `step` left; None while that is not known."""
+    def _score(self, step: int) -> tuple[str, float] | None:
+        """By which grader the policy was judged that `step` left, and how good it is; None while that is not known."""
         if self._config.retention.best and step not in self._scores:
-            metrics, name = self._measured(step)
-            if name in metrics:
-                self._scores[step] = metrics[name]
+            measured, name = self._measured(step)
+            if measured and name in measured.metrics:
+                self._scores[step] = measured.grader, measured.metrics[name]
         return self._scores.get(step)
 
-    def _measured(self, step: int) -> tuple[Mapping[str, float], str]:
+    def _measured(self, step: int) -> tuple[StepManifest | EvaluationManifest | None, str]:
         evaluation = self._config.evaluation
         if evaluation.every and evaluation.benchmarks:
-            made = self._evaluation(step, next(iter(evaluation.benchmarks)))
-            return made.metrics if made else {}, "accuracy"
-        sampled = self._campaign.manifest(step + 1)
-        return sampled.metrics if sampled else {}, "reward"
+            return self._evaluation(step, next(iter(evaluation.benchmarks))), "accuracy"
+        return self._campaign.manifest(step + 1), "reward"
 
     def _awaits_evaluation(self, step: int) -> bool:
         evaluation = self._config.evaluation

@@ -46,6 +46,15 @@ def test_ls_is_a_table_for_people_and_lines_for_programs(store, monkeypatch):
     assert found[0]["checkpoints"] == 2
 
 
+def test_ls_says_where_several_graders_judged_a_campaign(store, tmp_path):
+    assert "grader" not in torl_store("ls", store.uri).stdout
+    run_step(CampaignStore(store, "demo"), 3, tmp_path, grader="2")
+    assert torl_store("ls", store.uri).stdout.splitlines()[0].endswith("1 evaluations; judged by graders 1 and 2")
+    found = [json.loads(line) for line in torl_store("ls", store.uri, "--json").stdout.splitlines()]
+    assert found[0]["graders"] == ["1", "2"]
+    assert [line["grader"] for line in found[1:]] == ["1", "1", "2", "1"]
+
+
 def test_verify_is_silent_on_a_whole_store_and_exits_1_with_a_line_per_damage(store):
     whole = torl_store("verify", store.uri)
     assert (whole.exit_code, whole.stdout) == (0, "")

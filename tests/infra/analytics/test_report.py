@@ -131,7 +131,7 @@ def test_show_tells_author_and_loss_without_colour(small):
     ]
     for part in (
         "tool, step 1, policy 0",
-        "wrong",
+        "wrong, by grader 1",
         "-1  (correct -1)",
         "-0.500",
         "ZeroDivisionError",
@@ -184,13 +184,34 @@ def test_evaluations_under_one_name_are_told_apart(small, tmp_path):
 
 
 def test_of_two_evaluations_in_one_setting_the_report_shows_the_newer(small, tmp_path):
-    """They differ in something else that decides, such as the grader's version."""
+    """They differ in something else that decides, such as the sandbox's limits."""
     records = [[response(f"e-{i}", ANSWER, correct=i < right) for i in range(8)] for right in (1, 7)]
     commit_evaluation(small, "tool", 0, "toy", 0.0, records[0], max_calls=1, at="2026-01-02T00:00:00+00:00")
     commit_evaluation(small, "tool", 0, "toy", 0.0, records[1], at="2026-01-01T00:00:00+00:00")
     html = page(small, tmp_path)
     assert "12.5%" in html
     assert "87.5%" not in html
+
+
+def test_evaluations_by_different_graders_are_told_apart(small, tmp_path):
+    for step, right, grader in ((0, 1, "1"), (3, 3, "1"), (0, 0, "2"), (3, 2, "2")):
+        records = [response(f"e-{i}", ANSWER, correct=i < right) for i in range(4)]
+        commit_evaluation(small, "tool", step, "toy", 0.0, records, grader=grader)
+    html = page(small, tmp_path)
+    for before, after, grader in (("25.0%", "75.0%", "1"), ("0.0%", "50.0%", "2")):
+        assert f'<span class="before">{before} →</span> <b>{after}</b>' in html
+        assert f"greedy, judged by grader {grader}" in html
+
+
+def test_the_report_says_where_graders_differ(small, tmp_path):
+    assert "judged by grader" not in page(small, tmp_path)
+    commit(small, "tool", 3, [response("tool-3-a", ANSWER, correct=True, step=3)], grader="2")
+    commit(small, "tool", 4, [response("tool-4-a", ANSWER, correct=True, step=4)], grader="2")
+    commit(small, "tool", 5, [response("tool-5-a", ANSWER, correct=True, step=5)], grader="10")
+    commit(small, "new", 1, [response("new-1-a", ANSWER, correct=True)], grader="10")
+    html = page(small, tmp_path)
+    assert "Rows of this campaign were judged by graders 1, 2 (from step 3) and 10 (from step 5)." in html
+    assert "Rows of this campaign were judged by grader 10." in html
 
 
 def test_sources_have_a_table_where_there_are_several(small, tmp_path):

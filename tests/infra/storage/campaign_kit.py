@@ -41,7 +41,7 @@ def problems(store) -> Ref:
     return put_table(store, "problems", pa.table({"problem_id": ["a", "b", "c"]}), prefix="")
 
 
-def run_step(campaign, step, folder, *, count=2, **metrics):
+def run_step(campaign, step, folder, *, count=2, grader="1", **metrics):
     """Step `step` from staging to manifest; returns the manifest."""
     before = campaign.manifest(step - 1)
     policy_in = before.policy_out if before else BASE
@@ -50,7 +50,7 @@ def run_step(campaign, step, folder, *, count=2, **metrics):
     policy, optimizer = checkpoint(campaign, step, folder, policy_in.digest)
     manifest = StepManifest(
         campaign.name, step, (ref,), policy_in, policy, optimizer, "abcabcabcabc",
-        problems=problems(campaign.store), metrics=metrics,
+        problems=problems(campaign.store), metrics=metrics, grader=grader,
     )  # fmt: skip
     campaign.commit_step(manifest)
     return manifest

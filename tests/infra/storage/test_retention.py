@@ -88,6 +88,18 @@ def test_checkpoints_go_and_say_so_and_everything_else_stays(store, tmp_path):
 
 
 @pytest.mark.parametrize("store_uri", ["folder"], indirect=True)
+def test_rewards_by_different_graders_are_not_compared(store, tmp_path):
+    """The best by each stays: a grader that rejects more makes no policy worse."""
+    campaign = start(store)
+    pruning = retention(campaign, last=1, best=1)
+    judged = [(0.0, "1"), (0.9, "1"), (0.8, "1"), (0.1, "2"), (0.2, "2"), (0.15, "2")]
+    for step, (reward, grader) in enumerate(judged, start=1):  # of what policy `step - 1` sampled
+        run_step(campaign, step, tmp_path, reward=reward, grader=grader)
+        pruning.apply(step)
+    assert stored(campaign) == [1, 4, 6]
+
+
+@pytest.mark.parametrize("store_uri", ["folder"], indirect=True)
 def test_the_best_is_told_by_the_first_benchmark_where_policies_are_evaluated(store, tmp_path):
     campaign = start(store)
     benchmark = {"problems": {"location": "toy:test"}}

@@ -34,17 +34,19 @@ def test_a_listing_has_a_line_per_campaign_step_and_evaluation(store, campaign):
     one, two, evaluation = campaign.manifest(1), campaign.manifest(2), campaign.evaluations()[0]
     # policy: 2 + 14 * 100 bytes, optimizer: 9 * 100
     expected = [
-        CampaignLine("demo", 2, 5, one.trajectories[0].bytes + two.trajectories[0].bytes, 2, 4604, 1, None),
+        CampaignLine("demo", 2, 5, one.trajectories[0].bytes + two.trajectories[0].bytes, 2, 4604, 1, None, ("1",)),
         StepLine(
             "demo", 1, 2, one.trajectories[0].bytes, one.policy_out.digest, "stored", 2302, {"accuracy": 0.25},
-            one.created_at,
+            one.created_at, "1",
         ),
-        StepLine("demo", 2, 3, two.trajectories[0].bytes, two.policy_out.digest, "stored", 2302, {}, two.created_at),
+        StepLine(
+            "demo", 2, 3, two.trajectories[0].bytes, two.policy_out.digest, "stored", 2302, {}, two.created_at, "1",
+        ),
         EvaluationLine(
             "demo", 2, "toy", 0.0, 2, evaluation.trajectories[0].bytes, two.policy_out.digest, {"accuracy": 0.5},
-            evaluation.created_at, 1, 1, evaluation.problems.digest, evaluation.identity,
+            evaluation.created_at, 1, 1, evaluation.problems.digest, evaluation.identity, "1",
         ),
-        CampaignLine("other", 0, 0, 0, 0, 0, 0, None),
+        CampaignLine("other", 0, 0, 0, 0, 0, 0, None, ()),
     ]  # fmt: skip
     assert list(lines(store)) == expected
 
