@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 from infra.problems.rows import RowError
-from torl_core.grading import last_boxed
-from torl_core.grading.normalise import refusal, tokens
+from torl_core.grading import last_boxed, unmatchable
 
 _MARK = re.compile(r"####[ \t]*(.*)")
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
@@ -64,7 +63,7 @@ def unmatched(gold: str) -> str | None:
     """Why the grader would refuse this very text as an answer; None where it would not. Quick, whatever the text is."""
     if last_boxed(f"\\boxed{{{gold}}}") != gold:
         return "its braces do not match"
-    return refusal(gold) or (None if tokens(gold) else "nothing in it stands for an answer")
+    return unmatchable(gold)
 
 
 def _short(text: str) -> str:

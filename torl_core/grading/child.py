@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import resource
 import sys
 
-from torl_core.grading.equivalence import equivalent, warm
+from torl_core.grading.equivalence import equivalent
 
 
 def main(memory_bytes: int) -> None:
     """Judge the jobs on stdin, one JSON line each, until it closes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.disable(logging.CRITICAL)
-    warm()  # before the first job's clock starts
+    equivalent(r"\sqrt{8}", r"2\sqrt{2}")  # whatever is made at first use, before the first job's clock starts
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

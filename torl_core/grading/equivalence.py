@@ -1,32 +1,32 @@
-r"""The verdict on one answer: guards, spelling, numbers, structure and values, and math-verify for what is left.
+r"""The verdict on one answer: guards, spelling, plain numbers, and then the kinds of answers (`kinds`).
 
-Each stage either decides or passes on. Everything up to and including values is bounded in time and memory; math-verify
-is not, which is why `equivalent` runs in a process that can be killed (`torl_core.grading.workers`). Policies, where an
-answer sheet leaves a choice:
+Each stage either decides or passes on, and each is bounded in time and memory. What cannot be read matches only what is
+spelled the same. What counts as the same is said in each kind's file; for all of them:
 
-- A unit or degree sign may be missing on either side; two different units are two different answers.
-- `50\%` is `50` (the question asked for percent) and `0.5` (its value); without a sign nothing is multiplied by 100. A
-  bare gold below one is taken by value alone, so `0.5\%` is not `0.5`.
-- A bare list has no order; parentheses have. Braces have none. Counts must agree.
-- `x = 5` is `5`. Two equations agree when they differ by a non-zero constant factor.
-- A numeral with a base subscript is never one without.
+- A wrong answer accepted is worse than a right one refused: whatever stands in an answer must be explained.
+- Nothing is compared by rounding.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 
-from torl_core.grading.compare import same
-from torl_core.grading.expression import number
-from torl_core.grading.normalise import WORDS, Tokens, refusal, tokens
-from torl_core.grading.structure import Answer, readings
+from torl_core.grading.characters import visible
+from torl_core.grading.expression import Unreadable, number
+from torl_core.grading.kinds import Table
+from torl_core.grading.kinds.base import Answer
+from torl_core.grading.kinds.bracket import single
+from torl_core.grading.python_output import from_python
+from torl_core.grading.tokens import CLOSING, OPENING, Tokens, is_number, refusal, split, tokens
 from torl_core.grading.values import TooLarge, Undefined
 from torl_core.types import Grade
 
 _NUMERAL = re.compile(r"([+-]?)\s*(\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)")
 _RUNAWAY = frozenset(["\\sum", "\\prod", "\\int", "\\iint", "\\oint", "\\lim"])
-_SIZE = re.compile(r"\d{5,}|!|\^\s*(?:\{[^{}]*|\w\s*)\^")
+_BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm)\b")
 
 
 def quick(gold: str, answer: str | None) -> Grade | None:
@@ -36,7 +36,8 @@ def quick(gold: str, answer: str | None) -> Grade | None:
     answer = answer.strip()
     if not answer:
         return Grade(False, answer, "the last box is empty")
-    if gold.strip() == answer:
+    gold, spelled = visible(gold).strip(), gold.strip()
+    if answer in (gold, spelled):
         return Grade(True, answer, "spelling: identical")
     if why := refusal(answer):
         return Grade(False, answer[:200], f"guard: {why}")
@@ -44,6 +45,12 @@ def quick(gold: str, answer: str | None) -> Grade | None:
     if left is not None and right is not None:
         return Grade(left == right, answer, f"number: {left} and {right}"[:200])
     return None
+
+
+def unmatchable(gold: str) -> str | None:
+    """Why no answer can match a gold, not even one that repeats it; None where one can. Quick, whatever the text is."""
+    gold = visible(gold)
+    return refusal(gold) or (None if tokens(gold) else "nothing in it stands for an answer")
 
 
 def _plain_number(text: str) -> Fraction | None:
@@ -61,37 +68,37 @@ def equivalent(gold: str, answer: str | None) -> Grade:
         return verdict
     assert answer is not None
     try:
-        return _by_stages(gold, answer.strip())
+        return _by_kind(_one_gold(visible(gold)), answer.strip())
     except RecursionError:
         return Grade(False, answer.strip(), "guard: nested too deeply")
 
 
-def _by_stages(gold: str, answer: str) -> Grade:
+def _one_gold(gold: str) -> str:
+    """A gold that a data set wrapped into a list of strings, without the list."""
+    if not re.fullmatch(r"""\s*\[\s*["'].*["']\s*\]\s*""", gold, re.DOTALL):
+        return gold
+    try:
+        items = ast.literal_eval(gold.strip())
+    except (ValueError, SyntaxError, MemoryError):
+        return gold
+    return ", ".join(items) if all(isinstance(item, str) for item in items) else gold
+
+
+def _by_kind(gold: str, answer: str) -> Grade:
     spelled, written = tokens(gold), tokens(answer)
     if spelled == written and written:
         return Grade(True, answer, "spelling: the same tokens")
     if why := _runaway(spelled, written):
         return Grade(False, answer, f"guard: {why}")
-    golds = [] if refusal(gold) else readings(spelled)
-    answers = readings(written)
-    if golds and answers:
-        return _by_reading(golds, answers, answer)
-    return _last_resort(gold, answer, spelled, written)
-
-
-def _runaway(gold: Tokens, answer: Tokens) -> str | None:
-    found = (_RUNAWAY & frozenset(answer)) - frozenset(gold)
-    return f"{', '.join(sorted(found))} in the answer and not in the gold answer" if found else None
-
-
-def _by_reading(golds: list[Answer], answers: list[Answer], answer: str) -> Grade:
-    reason = ""
-    for left in golds:
-        for right in answers:
+    kinds = Table()
+    golds = [] if refusal(gold) else list(readings(gold, kinds))
+    reason = "gold: not readable, and spelled differently" if not golds else "answer: not readable"
+    for right in readings(answer, kinds) if golds else ():
+        for left in golds:
             try:
-                if same(left, right):
+                if kinds.same(single(left), single(right)):
                     return Grade(True, answer, f"value: {_name(left)} equal to {_name(right)}")
-                reason = reason or f"value: {_name(left)} different from {_name(right)}"
+                reason = f"value: {_name(left)} different from {_name(right)}"
             except TooLarge as error:
                 reason = f"guard: {error} too large to evaluate"
             except Undefined as error:
@@ -99,34 +106,46 @@ def _by_reading(golds: list[Answer], answers: list[Answer], answer: str) -> Grad
     return Grade(False, answer, reason)
 
 
+def _runaway(gold: Tokens, answer: Tokens) -> str | None:
+    """What would have to be computed: the answer itself, not what it is equated with in front."""
+    answer = split(answer, ("=",))[-1]
+    found = (_RUNAWAY & frozenset(answer)) - frozenset(gold)
+    return f"{', '.join(sorted(found))} in the answer and not in the gold answer" if found else None
+
+
 def _name(answer: Answer) -> str:
     return type(answer).__name__.lower()
 
 
-def _last_resort(gold: str, answer: str, spelled: Tokens, written: Tokens) -> Grade:
-    """math-verify, where neither side is prose and both have as many parts."""
-    if any(token.startswith(WORDS) for token in (*spelled, *written)):
-        return Grade(False, answer, "words: different")
-    if "\\ldots" in written:
-        return Grade(False, answer, "structure: an answer that trails off")
-    if spelled.count(",") != written.count(","):
-        return Grade(False, answer, "structure: a different number of parts")
-    if refusal(gold) or _SIZE.search(gold) or _SIZE.search(answer):
-        return Grade(False, answer, "guard: numbers too large for symbolic comparison")
-    return Grade(_math_verify(gold, answer), answer, "math-verify")
+def readings(text: str, kinds: Table) -> Iterator[Answer]:
+    """Every reading of an answer: as Python prints it, bold letters as vectors or not, `1,234` as one number or two."""
+    spellings = [tokens(text)]
+    if (printed := from_python(text)) is not None:
+        spellings.insert(0, tokens(printed))
+    if _BOLD.search(text):
+        spellings.append(tokens(text, bold_is_vector=True))
+    seen: list[Tokens] = []
+    for spelling in spellings:
+        for as_number in (True, False):
+            spelled = _thousands(spelling, as_number)
+            if spelled in seen:
+                continue
+            seen.append(spelled)
+            try:
+                yield kinds.read(spelled)
+            except (Unreadable, Undefined, TooLarge):
+                continue
 
 
-def warm() -> None:
-    """Import math-verify and build its parser's tables: about a second, once a process."""
-    _math_verify("x", "y")
-
-
-def _math_verify(gold: str, answer: str) -> bool:
-    """math-verify's verdict, without its signal-based limits and its plain-text parser, which evaluates text."""
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    latex = [LatexExtractionConfig()]
-    sides = [
-        parse(f"\\boxed{{{text}}}", latex, fallback_mode="no_fallback", parsing_timeout=None) for text in (gold, answer)
-    ]
-    return bool(all(sides) and verify(*sides, allow_set_relation_comp=True, timeout_seconds=None))
+def _thousands(spelling: Tokens, as_number: bool) -> Tokens:
+    """`1,234` as one numeral or as two; within brackets always two, a tuple being likelier there."""
+    out: list[str] = []
+    depth = 0
+    for token in spelling:
+        depth += (token in OPENING and token != "{") - (token in CLOSING and token != "}")
+        if is_number(token) and "," in token:
+            joined = as_number and depth == 0
+            out += [token.replace(",", "")] if joined else " , ".join(token.split(",")).split(" ")
+        else:
+            out.append(token)
+    return tuple(out)

@@ -152,7 +152,7 @@ def test_a_named_rule_holds_for_every_row(tmp_path):
 UNMATCHED = [
     (r"\frac{1}{2", "its braces do not match"),
     ("1}{", "its braces do not match"),
-    ("...", "nothing in it stands for an answer"),
+    (". .", "nothing in it stands for an answer"),
     ("$$", "nothing in it stands for an answer"),
     ("(" * 60 + "1" + ")" * 60, "nested deeper than"),
     ("1\x00", "control"),

@@ -640,7 +640,7 @@ def test_reason_names_the_stage() -> None:
     assert equivalent("5", "6").reason.startswith("number")
     assert equivalent("7", "9^{9^9}").reason.startswith("guard")
     assert equivalent(r"\sqrt8", r"2\sqrt2").reason.startswith("value")
-    assert equivalent(r"3+4i", r"3+i4").reason == "math-verify"
+    assert equivalent(r"5", r"@").reason.startswith("answer: not readable")
 
 
 def spellings(value: Fraction) -> list[str]:

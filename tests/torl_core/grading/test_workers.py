@@ -17,9 +17,9 @@ from torl_core.errors import GraderUnavailable
 from torl_core.grading import Grader, open_grader
 from torl_core.types import Grade
 
-SLOW_GOLD = r"\sum_{k=1}^{\infty} \frac{\sin(k^2)}{k^3}"
-SLOW_ANSWER = r"\boxed{\sum_{k=2}^{\infty} \frac{\sin(k^2+1)}{k^3}}"
-"""A pair that only math-verify can look at, and that keeps it busy far beyond any wall limit here."""
+SLOW_GOLD = ", ".join(rf"\sum_{{k=1}}^{{999}} 2\sin(kx+{n})\cos(kx+{n})" for n in range(9))
+SLOW_ANSWER = ", ".join(rf"\sum_{{k=1}}^{{999}} \sin(2xk+{2 * n})" for n in range(9))
+"""A pair whose every item is a sum of a thousand terms, evaluated at many points: seconds of work."""
 
 
 def graded(job: Callable[[Grader], Awaitable[None]], workers: int = 1, wall_limit_s: float = 3.0) -> None:
@@ -57,7 +57,7 @@ async def suspended_job(grader: Grader) -> tuple[asyncio.Task[Grade], psutil.Pro
 
 def test_verdicts() -> None:
     async def job(grader: Grader) -> None:
-        assert await grader.grade(r"\frac12", r"\boxed{0.5}") == Grade(True, "0.5", "value: scalar equal to scalar")
+        assert await grader.grade(r"\frac12", r"\boxed{0.5}") == Grade(True, "0.5", "value: quantity equal to quantity")
         assert (await grader.grade(r"\frac12", r"\boxed{0.6}")).correct is False
         assert await grader.grade("5", "five") == Grade(False, None, "no closed \\boxed{} in the prose")
         assert (await grader.grade("5", r"\boxed{ }")).correct is False
@@ -87,7 +87,7 @@ def test_killed_in_the_middle_of_a_job_is_retried_on_a_fresh_worker() -> None:
 
 def test_two_deaths_leave_the_verdict_open() -> None:
     async def job(grader: Grader) -> None:
-        task = asyncio.create_task(grader.grade(SLOW_GOLD, SLOW_ANSWER))
+        task = asyncio.create_task(grader.grade(SLOW_GOLD, rf"\boxed{{{SLOW_ANSWER}}}"))
         killed: list[int] = []
         for _ in range(2):
             while not (fresh := [worker.process for worker in grader._alive if worker.process.pid not in killed]):
@@ -95,7 +95,7 @@ def test_two_deaths_leave_the_verdict_open() -> None:
             await asyncio.sleep(0.3)
             killed.append(fresh[0].pid)
             fresh[0].kill()
-        assert await task == Grade(None, SLOW_ANSWER[7:-1], "two grading workers died on this answer")
+        assert await task == Grade(None, SLOW_ANSWER, "two grading workers died on this answer")
         assert (await grader.grade(r"\sqrt{18}", r"\boxed{3\sqrt{2}}")).correct is True
 
     graded(job, wall_limit_s=60)
@@ -118,7 +118,7 @@ def test_a_replacement_that_cannot_start_is_unavailable_and_the_next_job_tries_a
 def test_wall_limit_leaves_the_verdict_open_and_others_go_on() -> None:
     async def job(grader: Grader) -> None:
         start = time.perf_counter()
-        hostile = asyncio.create_task(grader.grade(SLOW_GOLD, SLOW_ANSWER))
+        hostile = asyncio.create_task(grader.grade(SLOW_GOLD, rf"\boxed{{{SLOW_ANSWER}}}"))
         await asyncio.sleep(0.1)
         others = await asyncio.gather(
             *(grader.grade(rf"\sqrt{{{n * n * 2}}}", rf"\boxed{{{n}\sqrt{{2}}}}") for n in range(2, 30))
@@ -164,7 +164,7 @@ def test_works_outside_the_main_thread() -> None:
 
     async def job(grader: Grader) -> None:
         seen.append((await grader.grade(r"\sqrt{8}", r"\boxed{2\sqrt{2}}")).correct)
-        seen.append((await grader.grade(SLOW_GOLD, SLOW_ANSWER)).correct)
+        seen.append((await grader.grade(SLOW_GOLD, rf"\boxed{{{SLOW_ANSWER}}}")).correct)
 
     thread = threading.Thread(target=graded, args=(job, 1, 1.0))
     thread.start()
@@ -172,10 +172,11 @@ def test_works_outside_the_main_thread() -> None:
     assert seen == [True, None]
 
 
-def test_a_worker_that_cannot_start_is_unavailable() -> None:
+def test_a_worker_that_cannot_start_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
+        monkeypatch.setattr("torl_core.grading.workers._START", "raise SystemExit(3)")
         with pytest.raises(GraderUnavailable, match="before it was ready"):
-            await open_grader(1, memory_bytes=1 << 20)
+            await open_grader(1)
 
     asyncio.run(main())
     assert not children()
