@@ -112,6 +112,34 @@ def campaign(
 
 
 @app.command()
+def problems(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOCATION|CONFIG.yaml", help="A file, folder or pattern, hf:NAME or toy:SPLIT; or a campaign."
+        ),
+    ],
+    overrides: Overrides = None,
+    samples: Annotated[int, typer.Option(min=0, max=1000, help="How many prompts to show.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """What a campaign would make of its problems: rows, rejected rows, lengths, digest, samples. Nothing is started.
+
+    --set takes the keys of a campaign, such as problems.answer=solution, and model.path=FOLDER to count tokens. Ends
+    with 2 where a campaign would refuse the problems.
+    """
+    from flows.tables import print_surveys
+    from infra.survey import survey
+
+    found = survey(target, overrides or [], samples)
+    if json:
+        _print_json(found)
+    else:
+        print_surveys(found)
+    raise typer.Exit(2 if any(one.refusals for one in found) else 0)
+
+
+@app.command()
 def evaluate(
     config: ConfigFile,
     overrides: Overrides = None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flows.replay import Replay
     from infra.analytics.sql import Form
     from infra.doctor import Check
+    from infra.survey import Survey
 
 
 def out() -> Console:
@@ -111,6 +112,54 @@ def _replay_lines(result: Replay) -> Iterator[str]:
         )
     if result.saved:
         yield f"saved: {result.saved}"
+
+
+def print_surveys(found: Sequence[Survey]) -> None:
+    """Each set of problems: what was taken, a table of its sources, its rejected rows and some prompts."""
+    console = out()
+    for one in found:
+        console.print(_facts(one))
+        console.print(_sources_table(one))
+        for title, lines in _survey_lists(one):
+            console.print(Text(title, style="bold"))
+            for line in lines:
+                console.print(plain(f"  {line}"), soft_wrap=True)
+        for sample in one.samples:
+            console.print(plain(f"{sample.problem_id} ({sample.source}), answer {sample.answer}"), style="bold")
+            console.print(plain(sample.prompt), soft_wrap=True)
+        console.print()
+
+
+def _facts(one: Survey) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row(Text(one.setting, style="bold"), plain(one.location))
+    for location, columns in one.columns.items():
+        table.add_row("columns", plain(columns if len(one.columns) == 1 else f"{location}: {columns}"))
+    table.add_row("rows", f"{one.problems} problems, {one.rejected} rejected")
+    table.add_row("digest", one.digest)
+    if one.first_step:
+        table.add_row("first step", plain(", ".join(f"{count} {name}" for name, count in one.first_step.items())))
+    return table
+
+
+def _sources_table(one: Survey) -> Table:
+    units = {source.lengths.unit for source in one.sources.values() if source.lengths}
+    table = Table("source", header_style="bold")
+    for name in ("problems", "rejected", f"prompt, {'/'.join(units)}: shortest", "median", "longest"):
+        table.add_column(name, justify="right")
+    for name, source in one.sources.items():
+        lengths = source.lengths
+        cells = (lengths.shortest, lengths.median, lengths.longest) if lengths else ()
+        table.add_row(plain(name), *(_cell(value) for value in (source.problems, source.rejected, *cells)))
+    return table
+
+
+def _survey_lists(one: Survey) -> Iterator[tuple[str, Sequence[str]]]:
+    if one.refusals:
+        yield "A campaign would not start", one.refusals
+    if one.reasons:
+        yield "Reasons of rejected rows", [f"{count} x {reason}" for reason, count in one.reasons.items()]
+        yield "The first of them", [f"{row.file}:{row.line}: {row.reason}" for row in one.first_rejected]
 
 
 def plain(text: str) -> Text:

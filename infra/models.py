@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from infra.storage import Store
 from infra.storage.digests import digest_folder
 from torl_core.engines.window import window_of
 from torl_core.errors import DataError
-from torl_core.model_folder import PATTERNS, check_finite, check_model_folder
+from torl_core.model_folder import PATTERNS, WITHOUT_WEIGHTS, check_finite, check_model_folder
 from torl_core.types import Policy
 
 
 def base_folder(path: str) -> Path:
     """A local folder with the model. Raises DataError when there is none, or a file of it is missing or not whole."""
-    folder = _resolve(path)
+    folder = _resolve(path, PATTERNS)
     check_model_folder(folder)
     return folder
+
+
+def tokenizer_folder(path: str, scratch: Path) -> Path:
+    """A local folder with the model's tokenizer and config.json. What is not here already is fetched without the
+    weights, from a store into `scratch`. Raises DataError, StoreError."""
+    if "://" not in path or (store := Store.open(path)).is_local:
+        return _resolve(path, WITHOUT_WEIGHTS)
+    for key in store.list(""):
+        if any(fnmatch(key, pattern) for pattern in WITHOUT_WEIGHTS):
+            (scratch / key).write_bytes(store.read(key))
+    return scratch
 
 
 def base_policy(folder: Path) -> Policy:
@@ -42,7 +55,7 @@ def model_window(folder: Path) -> int | None:
         ) from error
 
 
-def _resolve(path: str) -> Path:
+def _resolve(path: str, patterns: Sequence[str]) -> Path:
     if "://" in path:
         return Store.open(path).fetch_folder("")
     if Path(path).is_dir():
@@ -56,7 +69,7 @@ def _resolve(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, allow_patterns=list(PATTERNS)))
+        return Path(snapshot_download(path, allow_patterns=list(patterns)))
     except Exception as error:  # the hub's client raises what its transport raises; here it becomes one error
         raise DataError(
             f"model {path!r} could not be fetched from the hub ({type(error).__name__}: {error})",

@@ -6,25 +6,22 @@ second takes over what the first has found, and the sandbox that it opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 from infra.lineage import fork_folder, pin
-from infra.models import base_folder, base_policy, model_window
+from infra.models import base_folder, base_policy
 from infra.problems import Loaded, load_problems
 from infra.progress import say
+from infra.prompt_room import PromptRoom
 from infra.resources import current, session
 from infra.storage import CampaignStore, Store
 from torl_core import grading
-from torl_core.codec import HfCodec, load_codec
 from torl_core.config import CampaignConfig, ProblemsConfig
 from torl_core.curriculum import chosen_problems
 from torl_core.errors import ConfigError, DataError
-from torl_core.prompts import prompt_text
-from torl_core.types import Policy, Problem
+from torl_core.types import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def check(config: CampaignConfig) -> Checked:
     store = Store.open(config.store)
     store.check_writable()
     CampaignStore(store, config.name).check_config(config)
-    model = _Model(config)
+    model = PromptRoom(config, lambda: fork_folder(config) if config.fork else base_folder(config.model.path))
     problems = _load(model, "problems", config.problems, config.trainer.row_tokens)
     chosen_problems(config, problems.problems, config.steps)  # raises where a step could not be filled
     benchmarks = {
@@ -117,7 +114,7 @@ def step_to_evaluate(config: CampaignConfig, step: int | None) -> int:
     return wanted
 
 
-def _load(model: _Model, setting: str, config: ProblemsConfig, row_tokens: int | None = None) -> Loaded:
+def _load(model: PromptRoom, setting: str, config: ProblemsConfig, row_tokens: int | None = None) -> Loaded:
     """`row_tokens`: length of a packed row, for problems that are trained on."""
     loaded = load_problems(config, lambda problems: model.too_long(problems, row_tokens))
     for location, columns in loaded.taken.items():
@@ -129,60 +126,3 @@ def _load(model: _Model, setting: str, config: ProblemsConfig, row_tokens: int |
             f"Restore the problems, choose another name, or go on with these: --set {setting}.digest={loaded.digest}",
         )
     return loaded
-
-
-class _Model:
-    """The model the campaign starts from, fetched and read when the first prompt is measured."""
-
-    def __init__(self, config: CampaignConfig) -> None:
-        self._config = config
-
-    @cached_property
-    def folder(self) -> Path:
-        return fork_folder(self._config) if self._config.fork else base_folder(self._config.model.path)
-
-    def too_long(self, problems: Sequence[Problem], row_tokens: int | None) -> Mapping[int, str]:
-        """{index: reason} of the problems whose prompts leave no room for a whole response."""
-        room, why = _room(self._config, self._window, row_tokens)
-        texts = [prompt_text(problem, self._config.rollout.template) for problem in problems]
-        lengths = self._codec.longer_than(texts, room)
-        return {i: f"its prompt has {length} tokens, {why}" for i, length in lengths.items()}
-
-    @cached_property
-    def _codec(self) -> HfCodec:
-        return load_codec(self.folder)
-
-    @cached_property
-    def _window(self) -> int | None:
-        window, asked = model_window(self.folder), self._config.engine.max_model_len
-        if window is not None and asked is not None and asked > window:
-            raise ConfigError(
-                f"engine.max_model_len is {asked} and the model's own window (config.json) is {window} tokens",
-                "An engine's window lies within the model's",
-                f"Lower engine.max_model_len to {window} or less, or leave it out",
-            )
-        return window
-
-
-def _room(config: CampaignConfig, window: int | None, row_tokens: int | None) -> tuple[int, str]:
-    """The most tokens a prompt may have, and why. Raises ConfigError where no prompt leaves room for a response."""
-    limits = {
-        "trainer.row_tokens": row_tokens,
-        "engine.max_model_len": config.engine.max_model_len,
-        "the model's window": window,
-    }
-    named = [(limit, name) for name, limit in limits.items() if limit is not None]
-    if not named:
-        raise ConfigError(
-            "engine.max_model_len is not set, and config.json of the model has no max_position_embeddings",
-            "The length of prompts is checked against the engine's window",
-            "Set engine.max_model_len",
-        )
-    (limit, name), budget = min(named), config.rollout.max_new_tokens
-    if limit <= budget:
-        raise ConfigError(
-            f"rollout.max_new_tokens is {budget} and {name} is {limit}",
-            "A prompt and the whole budget of its response fit into the model's context",
-            f"Lower rollout.max_new_tokens, or raise {name}" if "." in name else "Lower rollout.max_new_tokens",
-        )
-    return limit - budget, f"and {name} ({limit}) less rollout.max_new_tokens ({budget}) leaves {limit - budget}"

@@ -77,15 +77,19 @@ class HfCodec:
         """
         plain = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         near = [i for i, text in enumerate(plain) if self._most_tokens(text) > limit]
-        lengths: dict[int, int] = {}
-        for start in range(0, len(near), _BATCH):
-            batch = near[start : start + _BATCH]
+        lengths = zip(near, self.lengths([plain[i] for i in near]), strict=True)
+        return {i: length for i, length in lengths if length > limit}
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens `encode` makes of each text."""
+        found: list[int] = []
+        for start in range(0, len(texts), _BATCH):
             encoded = self.tokenizer(
-                [plain[i] for i in batch],
+                [_LONE_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _BATCH]],
                 add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False,
             )  # fmt: skip
-            lengths |= {i: len(ids) for i, ids in zip(batch, encoded["input_ids"], strict=True)}
-        return {i: length for i, length in lengths.items() if length > limit}
+            found += map(len, encoded["input_ids"])
+        return found
 
     def _most_tokens(self, text: str) -> float:
         """An upper bound of the text's tokens: the bytes of its normal form, where the tokenizer works on bytes."""

@@ -41,7 +41,10 @@ What belongs to the training of the base (optimizer.pt, training_args.bin) and i
 out, and so is Python code, which is never run.
 """
 
-PATTERNS = (CONFIG, INDEX, "model*.safetensors", *_BESIDE_WEIGHTS)
+WITHOUT_WEIGHTS = (CONFIG, *_BESIDE_WEIGHTS)
+"""Patterns of what is enough to measure prompts."""
+
+PATTERNS = (INDEX, "model*.safetensors", *WITHOUT_WEIGHTS)
 """Patterns of all files that can belong to a model."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"

@@ -5,7 +5,17 @@ and `loading` does it for all sources of a campaign. Rows that cannot be used ar
 listed with its file, its line and the reason. docs/problems.md says what a source may be.
 """
 
-from infra.problems.loading import Loaded, contents_digest, load_problems
+from infra.problems.loading import Loaded, contents_digest, label_of, load_problems
+from infra.problems.rows import Rejected
 from infra.problems.stored import get_problems, put_problems, put_rejected
 
-__all__ = ["Loaded", "contents_digest", "get_problems", "load_problems", "put_problems", "put_rejected"]
+__all__ = [
+    "Loaded",
+    "Rejected",
+    "contents_digest",
+    "get_problems",
+    "label_of",
+    "load_problems",
+    "put_problems",
+    "put_rejected",
+]

@@ -64,7 +64,7 @@ def load_problems(config: ProblemsConfig, too_long: TooLong = lambda _: {}) -> L
         columns, rows = _read(source)
         taken |= {source.location: columns} if columns else {}
         made = ((row, _made(row, columns, label)) for row in rows)
-        more, refused = _load(_judged(made, label if len(sources) > 1 else None, seen), source, too_long)
+        more, refused = _load(_judged(made, label, seen, qualified=len(sources) > 1), source, label, too_long)
         problems += more
         rejected += refused
     return Loaded(config, problems, rejected, taken)
@@ -128,32 +128,32 @@ class _Seen:
 
 
 def _judged(
-    rows: Iterator[tuple[Row, Problem | RowError]], qualifier: str | None, seen: _Seen
+    rows: Iterator[tuple[Row, Problem | RowError]], label: str, seen: _Seen, qualified: bool
 ) -> Iterator[_Usable | Rejected]:
-    """Each row, in order. `qualifier` goes before identifiers, since sources count each from 1."""
+    """Each row, in order. `qualified`: the source's name goes before identifiers, since each source counts from 1."""
     for row, made in rows:
         if isinstance(made, RowError):
-            yield _rejected(row, str(made))
+            yield _rejected(row, str(made), label)
             continue
-        problem = made if qualifier is None else replace(made, problem_id=f"{qualifier}/{made.problem_id}")
-        if why := _repeats(problem, qualifier, seen):
-            yield _rejected(row, why)
+        problem = replace(made, problem_id=f"{label}/{made.problem_id}") if qualified else made
+        if why := _repeats(problem, label, seen):
+            yield _rejected(row, why, label)
             continue
         seen.ids[problem.problem_id] = row
-        if qualifier is not None:
-            seen.statements.setdefault(problem.statement, (qualifier, row))
+        if qualified:
+            seen.statements.setdefault(problem.statement, (label, row))
         yield _Usable(row, problem)
 
 
-def _repeats(problem: Problem, qualifier: str | None, seen: _Seen) -> str | None:
+def _repeats(problem: Problem, label: str, seen: _Seen) -> str | None:
     if first := seen.ids.get(problem.problem_id):
         return f"same identifier {problem.problem_id!r} as {first.file}:{first.line}"
-    other, first = seen.statements.get(problem.statement, (qualifier, None))
-    return f"same statement as {first.file}:{first.line}" if first and other != qualifier else None
+    other, first = seen.statements.get(problem.statement, (label, None))
+    return f"same statement as {first.file}:{first.line}" if first and other != label else None
 
 
 def _load(
-    rows: Iterator[_Usable | Rejected], source: ProblemSource, too_long: TooLong
+    rows: Iterator[_Usable | Rejected], source: ProblemSource, label: str, too_long: TooLong
 ) -> tuple[list[Problem], list[Rejected]]:
     """Problems in the order of the rows, and the rows that were rejected on the way to `limit`."""
     problems: list[Problem] = []
@@ -164,7 +164,7 @@ def _load(
         rejected += refused
         _refuse_rejected(rejected, len(problems) + len(batch), source)
         reasons = too_long([one.problem for one in batch]) if batch else {}
-        rejected += [_rejected(batch[i].row, why) for i, why in reasons.items()]
+        rejected += [_rejected(batch[i].row, why, label) for i, why in reasons.items()]
         problems += [one.problem for i, one in enumerate(batch) if i not in reasons]
         if not reasons or wanted is None:  # otherwise the rows behind `limit` take the place of those that do not fit
             break
@@ -192,10 +192,10 @@ def _take(rows: Iterator[_Usable | Rejected], wanted: int | None) -> tuple[list[
 # --- refusals
 
 
-def _rejected(row: Row, reason: str) -> Rejected:
+def _rejected(row: Row, reason: str, label: str) -> Rejected:
     value = asdict(row.value) if isinstance(row.value, Problem) else row.value
     text = str(value) if isinstance(value, RowError) else _shown(value)
-    return Rejected(row.file, row.line, reason, text if len(text) <= 200 else text[:199] + "…")
+    return Rejected(label, row.file, row.line, reason, text if len(text) <= 200 else text[:199] + "…")
 
 
 def _shown(value: Any) -> str:

@@ -121,7 +121,9 @@ def _json_line(reader: _Json, line: bytes) -> Any:
         return value if end == len(text) else RowError(f"not JSON: something follows it, from character {end + 1} on")
     except RecursionError:
         return RowError(_NESTED)
-    except ValueError as error:  # bad JSON or bad UTF-8
+    except json.JSONDecodeError as error:
+        return RowError(f"not JSON: {error.msg}, at character {error.pos + 1}")
+    except ValueError as error:  # bad UTF-8, or a number of too many digits
         return RowError(f"not JSON: {error}")
 
 

@@ -26,8 +26,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is not a problem."""
+    """A row that is not a problem. `source` is what the config calls its source, or the file's own name."""
 
+    source: str
     file: str
     line: int
     """As in `Row`."""
