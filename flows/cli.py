@@ -26,6 +26,7 @@ from flows.prefect_server import leave, run_flow, start_prefect
 from flows.store_commands import StoreAddress, store_app
 from infra.terminal import harmless
 from torl_core.errors import TorlError
+from torl_core.launch import use_scratch
 from torl_core.noise import only_errors
 
 only_errors()  # here, because vLLM's engine process imports its parent's main module first, and then vLLM
@@ -382,7 +383,11 @@ class _Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _interruptible(said: str) -> Iterator[None]:
-    """End on Ctrl-C, SIGTERM and SIGHUP with one line, and the exit code that shells give: 128 and the signal."""
+    """End on Ctrl-C, SIGTERM and SIGHUP with one line, and the exit code that shells give: 128 and the signal.
+
+    Nothing is left in the temporary folder, also after SIGKILL.
+    """
+    use_scratch()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # as under nohup

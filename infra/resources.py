@@ -22,6 +22,7 @@ from torl_core.config import CampaignConfig, EngineConfig, SandboxConfig
 from torl_core.engines import open_engine
 from torl_core.errors import EngineError, GraderUnavailable, LearnerError, SandboxUnavailable
 from torl_core.grading.workers import Grader, open_grader
+from torl_core.launch import use_scratch
 from torl_core.model_folder import CONFIG, beside_weights
 from torl_core.protocols import Generator, Learner, Sandbox
 from torl_core.sandbox import open_sandbox
@@ -197,8 +198,12 @@ _users = 0
 
 @contextlib.contextmanager
 def session() -> Iterator[Resources]:
-    """The process's resources, kept warm until the outermost session ends, and ended then however it ends."""
+    """The process's resources, kept warm until the outermost session ends, and ended then however it ends.
+
+    Temporary files lie in the process's own folder from then on.
+    """
     global _current, _users
+    use_scratch()
     if _current is None:
         _current = Resources()
     _users += 1

@@ -45,6 +45,9 @@ _CPU_BLOCK_TOKENS = 32
 
 _CAUSE_CHARS = 400
 
+_LONGEST_HOME_BYTES = 107 - 37
+"""The path of a socket has at most 107 bytes, of which vLLM takes 37."""
+
 _CLOSE_TIMEOUT_S = 5.0
 """What the engine process gets to tidy up before it is killed. It holds nothing worth keeping."""
 
@@ -73,6 +76,7 @@ class VllmEngine:
         window = engine_window(config.max_model_len, folder.config)
         with ExitStack() as scratch:
             home = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="torl-")))
+            _require_room_for_sockets(home)
             with _environment(home), untied_copy(folder) as path:
                 # No variable holds vLLM's own engine: this frame outlives the call, and its finalizer fails at exit.
                 engine = cls(_start(config, path, window, dtype, seed, home / "cause"), codec, folder, window, version)
@@ -309,12 +313,22 @@ def _require_shared_memory() -> None:
     memory.unlink()
 
 
+def _require_room_for_sockets(home: Path) -> None:
+    """Else vLLM's process does not start, and says only that a path is too long."""
+    if len(os.fsencode(home)) > _LONGEST_HOME_BYTES:
+        raise EngineError(
+            f"the path of the temporary folder {str(home)!r} has {len(os.fsencode(home))} bytes",
+            f"sockets of vLLM lie in it, so that it can have at most {_LONGEST_HOME_BYTES}",
+            "set TMPDIR to a folder with a shorter path, such as /tmp",
+            retryable=False,
+        )
+
+
 @contextmanager
 def _environment(home: Path) -> Iterator[None]:
     """What vLLM and its process read at start. The process's environment is as before afterwards.
 
-    Sockets and whatever the engine's process takes for temporary lie in `home`: vLLM removes none of them. Its path
-    is short: a socket's has at most 107 bytes, of which vLLM takes 37.
+    Sockets and whatever the engine's process takes for temporary lie in `home`: vLLM removes none of them.
 
     What the user has set stands. vLLM itself adds to it while it starts (LD_PRELOAD, for one), which no later child
     should inherit.

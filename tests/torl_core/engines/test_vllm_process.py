@@ -126,6 +126,18 @@ def test_close_leaves_no_process_no_file_and_no_noise(folders: Folders, scratch:
     assert (output, narration) == ("", "")
 
 
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_refused_by_name(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 70)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(EngineError, match=r"temporary folder .*xxx.*at most 70.*Set TMPDIR") as refused:
+        asyncio.run(open_engine(CONFIG, folders.random, 0, "float32", 0))
+    assert not refused.value.retryable
+    assert list(long.iterdir()) == []
+
+
 def test_another_model_is_refused_and_the_old_one_stays(
     opened: Callable[[str], Handle], folders: Folders, tmp_path: Path
 ) -> None:
