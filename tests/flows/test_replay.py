@@ -151,12 +151,24 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     assert "replay of step 2 of campaign 'small' is not possible" in " ".join(gone.stderr.split())
 
 
+def as_if_judged_by(grader, campaign):
+    """The campaign's record and manifests as a torl with that grader would have left them."""
+    for place in (campaign.config_key, campaign.manifest_key(1), campaign.manifest_key(2)):
+        found = campaign.store.read_json(place)
+        (found["reward"] if place == campaign.config_key else found)["grader"] = grader
+        campaign.store.write_json(place, found)
+
+
 @pytest.mark.slow
 def test_resumed_under_other_settings_each_step_says_under_which_it_was_made(
     finished: Path, source: Path, prefect_server: Environment
 ) -> None:
     campaign = CampaignStore(Store.open(source), "small")
+    as_if_judged_by("0", campaign)
     first = campaign.steps()
+    refused = torl(prefect_server, "campaign", finished, "--set", f"store={source}")
+    assert refused.returncode == 2
+    assert f"grader has version {grading.VERSION}, and reward.grader is 0" in " ".join(refused.stderr.split())
     other = {
         "rollout.max_concurrency": 8,
         "engine.max_num_seqs": 4,
@@ -166,7 +178,7 @@ def test_resumed_under_other_settings_each_step_says_under_which_it_was_made(
         "trainer.rows_per_micro_batch": 2,
     }
     problems = {"location": "toy:test", "limit": 4}
-    sets = {"store": source, "steps": 3, **other}
+    sets = {"store": source, "steps": 3, "reward.grader": grading.VERSION, **other}
     sets |= {f"evaluation.benchmarks.greedy.problems.{name}": value for name, value in problems.items()}
     resumed = torl(prefect_server, "campaign", finished, *(f"--set={name}={value}" for name, value in sets.items()))
     assert resumed.returncode == 0, resumed.stderr
@@ -180,8 +192,9 @@ def test_resumed_under_other_settings_each_step_says_under_which_it_was_made(
         assert evaluation.settings["engine"]["max_num_seqs"] == 4
         assert evaluation.settings["rollout"] == {"max_concurrency": 8}
         assert "trainer" not in evaluation.settings
-    graders = {one.grader for one in (*campaign.steps(), *campaign.evaluations())}
-    assert graders == {campaign.recorded_config().reward.grader} == {grading.VERSION}
+        assert evaluation.grader == grading.VERSION
+    assert [step.grader for step in campaign.steps()] == ["0", "0", grading.VERSION]
+    assert campaign.recorded_config().reward.grader == grading.VERSION
     assert [e.step for e in campaign.evaluations()] == [0, 3]
     replayed = torl(prefect_server, "replay", f"{source}@2", "--json")
     assert json.loads(replayed.stdout)["equal"], "step 2 is trained again on the one rank that made it"
