@@ -145,15 +145,16 @@ def _problem(row: Mapping[str, Any], columns: Columns, label: str) -> Problem:
     statement = _statement(_column(row, columns.statement), columns.statement)
     answer = gold_of(_answer(_column(row, columns.answer), columns.answer), columns.rule)
     used = {columns.statement, columns.answer, columns.problem_id}
-    metadata = {name: value for name, value in row.items() if name not in used and value is not None}
+    others = {name: value for name, value in row.items() if name not in used and value is not None}
+    metadata = json.dumps(_plain(others), default=str, ensure_ascii=False)
     problem = Problem(
         problem_id=_identifier(_found(row, columns.problem_id), columns.problem_id, statement),
         statement=statement,
         answer=answer,
         source=_source(_found(row, columns.origin), columns.origin) or label,
-        metadata=json.loads(json.dumps(_plain(metadata), default=str)),
+        metadata=json.loads(metadata),
     )
-    _refuse_surrogates(problem)
+    _refuse_surrogates(problem, metadata)
     return problem
 
 
@@ -211,6 +212,8 @@ def _number(value: float | Decimal) -> str:
 def _identifier(value: Any, column: str | None, statement: str) -> str:
     if value is None or value == "":
         return hashlib.sha256(statement.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    if isinstance(value, float) and value.is_integer():  # a table made a float of it, because one is missing
+        return _number(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowError(f"{column} is {_described(value)}, not text or an integer")
     return str(value)
@@ -224,11 +227,10 @@ def _source(value: Any, column: str | None) -> str | None:
     return value
 
 
-def _refuse_surrogates(problem: Problem) -> None:
+def _refuse_surrogates(problem: Problem, metadata: str) -> None:
     """Half of a character that JSON writes in two halves: neither UTF-8 nor a tokenizer has it."""
-    metadata = json.dumps(dict(problem.metadata), ensure_ascii=False)
     parts = (problem.statement, problem.answer, problem.problem_id, problem.source, metadata)
-    for name, text in zip(("statement", "answer", "id", "source", "other columns"), parts, strict=True):
+    for name, text in zip(("statement", "answer", "id", "source", "other text"), parts, strict=True):
         if match := _SURROGATE.search(text):
             raise RowError(f"its {name} has a lone surrogate, \\u{ord(match[0]):04x}, at character {match.start() + 1}")
 

@@ -104,7 +104,25 @@ def _json(data: bytes, name: str) -> Iterator[Row]:
     if data.lstrip()[:1] == b"[":
         yield from _json_array(_text(data, name), name)
     else:
+        _refuse_one_object(data, name)
         yield from _json_lines(data, name)
+
+
+def _refuse_one_object(data: bytes, name: str) -> None:
+    """Rows that are values of an object's key would otherwise be as many rejected rows as it has lines."""
+    first, rest = data.lstrip().partition(b"\n")[::2]
+    if not rest.strip() or not isinstance(_json_line(_Json(), first), RowError):
+        return
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    keys = ", ".join(list(whole)[:10]) if isinstance(whole, dict) else ""
+    raise DataError(
+        f"{name} is one JSON value over several lines" + (f" with the keys {keys}" if keys else ""),
+        "A .json file is one array of objects, or has one object a line",
+        "Write its rows as an array, or one a line",
+    )
 
 
 def _json_lines(data: bytes, name: str) -> Iterator[Row]:
@@ -177,7 +195,8 @@ def _separated(delimiter: str) -> Callable[[bytes, str], Iterator[Row]]:
         try:
             for cells in lines:
                 if cells and not columns:
-                    columns = _header(cells, name)
+                    _refuse_equal_columns(cells, name)
+                    columns = cells
                 elif cells:
                     yield Row(name, begin, _record(columns, cells))
                 begin = lines.line_num + 1
@@ -187,13 +206,11 @@ def _separated(delimiter: str) -> Callable[[bytes, str], Iterator[Row]]:
     return rows
 
 
-def _header(cells: list[str], name: str) -> list[str]:
-    twice = [cell for cell in cells if cells.count(cell) > 1]
-    if twice:
+def _refuse_equal_columns(names: list[str], name: str) -> None:
+    if twice := [column for column in names if names.count(column) > 1]:
         raise DataError(
-            f"{name} has two columns {twice[0]!r}", "The first row of a table names its columns", "Rename one of them"
+            f"{name} has two columns {twice[0]!r}", "A column is named once", "Rename or remove one of them"
         )
-    return cells
 
 
 def _record(columns: list[str], cells: list[str]) -> Any:
@@ -210,6 +227,7 @@ def _parquet(data: bytes, name: str) -> Iterator[Row]:
         file = pq.ParquetFile(BytesIO(data), page_checksum_verification=True)
     except Exception as error:  # of a damaged file Arrow raises many kinds
         raise damaged(f"{name!r} is not Parquet ({error})") from error
+    _refuse_equal_columns(file.schema_arrow.names, name)
     first = 1
     for group in range(file.num_row_groups):
         last = first + file.metadata.row_group(group).num_rows - 1

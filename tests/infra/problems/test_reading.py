@@ -88,6 +88,22 @@ def test_numbers_of_tables_are_exact_text(tmp_path, column, answer):
     assert [p.answer for p in load(tmp_path / "x.parquet")[0]] == [answer]
 
 
+def test_identifiers_that_a_table_made_floats_of_are_whole_numbers(tmp_path):
+    rows = {"problem": ["a", "b", "c"], "answer": ["1"] * 3, "id": pa.array([7.0, None, 7.5])}
+    pq.write_table(pa.table(rows), tmp_path / "x.parquet")
+    problems, [row] = load(tmp_path / "x.parquet", skip_rejected=True)
+    assert [p.problem_id for p in problems] == ["7", "3e23e8160039594a"]  # printf b | sha256sum
+    assert row.reason == "id is '7.5' (float), not text or an integer"
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path):
+    columns = [pa.array(["?"]), pa.array(["1"]), pa.array(["2"])]
+    table = pa.Table.from_arrays(columns, names=["problem", "answer", "answer"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet has two columns 'answer'"):
+        load(tmp_path / "x.parquet")
+
+
 def test_a_list_of_answers_is_all_of_them(tmp_path):
     """OlympiadBench's final_answer; a list of one is the one."""
     rows = [{"question": "a", "final_answer": ["$x=1$", "$x=2$"]}, {"question": "b", "final_answer": ["7"]}]
@@ -104,7 +120,7 @@ BAD_ROWS = [
     (f'{{"problem": "?", "answer": "1", "more": {"[" * 200 + "]" * 200}}}', None),
     (r'{"problem": "half \ud83d here", "answer": "1"}', r"its statement has a lone surrogate, \ud83d, at character 6"),
     (r'{"problem": "whole \ud83d\ude00 here", "answer": "1"}', None),
-    (r'{"problem": "!", "answer": "1", "more": {"a": "\udc00"}}', r"its other columns has a lone surrogate, \udc00"),
+    (r'{"problem": "!", "answer": "1", "more": {"a": "\udc00"}}', r"its other text has a lone surrogate, \udc00"),
     ('{"problem": "?", "answer": "1", "answer": "2"}', "key 'answer' stands twice in one object"),
     ('{"problem": "?", "answer": "1", "more": {"a": 1, "a": 2}}', "key 'a' stands twice in one object"),
     ('{"problem": "?", "answer": {"a": 1}}', "answer is \"{'a': 1}\" (dict), not text or a number"),
@@ -186,6 +202,11 @@ CUT = {
     "names-alone.csv": (b"problem,answer\n", "holds no problem"),
     "open-quote.csv": (b'problem,answer\n1+1?,2\n"2+2?,4\n3+3?,6\n', "line 3 is not a row of a table"),
     "two-names.csv": (b"problem,answer,answer\n?,1,2\n", "has two columns 'answer'"),
+    "object.json": (
+        json.dumps({"data": ROWS}, indent=1).encode(),
+        "is one JSON value over several lines with the keys data",
+    ),
+    "row.json": (json.dumps(ROWS[0], indent=1).encode(), "over several lines with the keys id, problem, answer"),
     "latin1.csv": ("problem,answer\n1?,1\nGröße?,1\n".encode("latin-1"), "line 3: byte 22 is not UTF-8"),
     "cut-utf16.jsonl": (LINES.encode("utf-16")[:-1], "line 2: byte"),
 }
