@@ -404,11 +404,13 @@ def _strip(found: list[str]) -> Tokens:
 def is_bare_set(found: Sequence[str]) -> bool:
     """`{1, 2}` and `{x | x > 1}`, whose braces TeX does not show but the writer meant."""
     depth = 0
+    outside = set()
     for token in found:
         depth += (token in OPENING) - (token in CLOSING)
-        if depth == 1 and token in (",", "|", ":"):
-            return True
-    return False
+        if depth == 1:
+            outside.add(token)
+    builder = "|" in outside or (":" in outside and not is_number(found[1]))
+    return builder or ("," in outside and "=" not in outside)
 
 
 def _unbrace(found: list[str]) -> Tokens:

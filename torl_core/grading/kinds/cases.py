@@ -47,7 +47,7 @@ def _body(tokens: Tokens) -> Tokens | None:
         return (inner[closing(inner, 0) + 1 :] if inner[0] == "{" else inner[1:]) if inner else None
     if tokens[0] == "\\begin{array}" and "=" in tokens and "&" not in tokens and tokens[-1] == "\\end{array}":
         return tokens[closing(tokens, 1) + 1 : -1] if tokens[1] == "{" else tokens[2:-1]
-    if tokens[0] not in _SYSTEMS or tokens[-1] != tokens[0].replace("\\begin", "\\end"):
+    if tokens[0] not in _SYSTEMS or tokens.count(tokens[0]) > 1 or tokens[-1] != tokens[0].replace("\\begin", "\\end"):
         return None
     return tokens[1:-1]
 

@@ -53,9 +53,9 @@ def same(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
         case Record(), Record():
             return _same_records(gold, answer, kinds)
         case Record(), Group():
-            return _same_values(gold, gold.values, answer, answer.items, kinds)
+            return _same_values(gold, gold.items, answer, answer.items, kinds)
         case Group(), Record():
-            return _same_values(answer, gold.items, gold, answer.values, kinds)
+            return _same_values(answer, gold.items, gold, answer.items, kinds)
         case Dots(), Dots():
             return True
         case (Record() | Dots(), _) | (_, Record() | Dots()):

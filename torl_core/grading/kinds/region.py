@@ -120,6 +120,8 @@ def _relation(tokens: Tokens, kinds: Kinds) -> Answer | None:
     marks = _marks(tokens)
     if not all(parts) or len(parts) != len(marks) + 1:
         raise Unreadable("a relation without two sides")
+    if "\\neq" in marks and len(marks) > 1:
+        raise Unreadable("a chain with a relation that has no direction")
     sides = [_side(part, kinds) for part in parts]
     if any(mark in (">", "\\geq") for mark in marks):
         if any(mark in ("<", "\\leq") for mark in marks):

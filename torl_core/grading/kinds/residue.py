@@ -16,8 +16,11 @@ from torl_core.grading.values import evaluate, same_value
 
 @dataclass(frozen=True, slots=True)
 class Residue(Answer):
+    """`value` modulo `modulus`; the unknown as tokens, none where it is not named."""
+
     value: Expr
     modulus: Expr
+    name: Tokens = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ def _residue(tokens: Tokens) -> Residue | None:
     sides = split(value, ("\\equiv", "="))
     if len(sides) > 2 or not sides[-1] or not modulus:
         return None
-    return Residue(parse(sides[-1]), parse(modulus))
+    return Residue(parse(sides[-1]), parse(modulus), sides[0] if len(sides) == 2 else ())
 
 
 def same(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
     match gold, answer:
         case Residue(), Residue():
+            if gold.name and answer.name and gold.name != answer.name:
+                return False
             return same_value(gold.modulus, answer.modulus) and _congruent(gold.value, answer.value, gold.modulus)
         case (Residue(value=value, modulus=modulus), Family() as family) | (
             Family() as family,
