@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "Sandbox": ["sandbox"],
+    "Grading": ["grading"],
     "Rollout under tool latency, simulated engine": ["rollout"],
     "Rollout under tool latency, vLLM": ["rollout", "--engine", "vllm"],
     "What a stored trajectory costs": ["store"],
