@@ -143,21 +143,23 @@ SAME = {
         y=c_1e^x+c_2e^{-x} ;; y=Ae^{-x}+Be^x
         f(x)=\frac1x\ (x\neq 0) ;; \frac1x
     """,
+    "inequality": r"""
+        1<x<3 ;; x>1,\ x<3
+        (-1,5) ;; |x-2|<3
+        (2,\infty) ;; 2x-1>3
+        x\neq 1,2 ;; x\neq1\text{ and }x\neq2
+        -2x<6 ;; x>-3
+        a>b>c ;; c<b<a
+    """,
     "region": r"""
         (-\infty,-2)\cup(2,\infty) ;; \mathbb{R}\setminus[-2,2]
         (-\infty,2)\cup(2,\infty) ;; \text{all real numbers except } 2
         [2,3)\cup[3,5] ;; [2,5]
         [2,3)\cup(3,5] ;; [2,5]\setminus\{3\}
-        1<x<3 ;; x>1,\ x<3
-        (-1,5) ;; |x-2|<3
-        (2,\infty) ;; 2x-1>3
-        x\neq 1,2 ;; x\neq1\text{ and }x\neq2
         (-\infty,-1]\cup[2,\infty) ;; \{x|x≤-1或x≥2\}
         (0,\infty) ;; \mathbb{R}^+
         [0,1) ;; [0,1[
         \{1,3\}\cup\{2,4\} ;; \{1,2,3,4\}
-        -2x<6 ;; x>-3
-        a>b>c ;; c<b<a
     """,
     "listing": r"""
         a=2,b=3 ;; 2,3
@@ -337,15 +339,18 @@ DIFFERENT = {
         f(x)=0 ;; \forall x>0, f(x)=0
         2x ;; 2y
     """,
-    "region": r"""
+    "inequality": r"""
         x<1\text{ or }x>3 ;; x<1\text{ and }x>3
-        (6,0) ;; (4,4)
         x>7 ;; n>7
+        7 ;; 7\le x\le 9
+        a>b>c ;; a>c>b
+        1<x\leq 3 ;; 1\neq x\leq 3
+    """,
+    "region": r"""
+        (6,0) ;; (4,4)
         [2,5] ;; [2,3)\cup(3,5]
         \{y\mid y=x^2\} ;; y=x^2
         8 ;; [8,8]
-        7 ;; 7\le x\le 9
-        a>b>c ;; a>c>b
         (-\infty,-8] ;; (-\infty,-8)
     """,
     "listing": r"""

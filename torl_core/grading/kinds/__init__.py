@@ -16,6 +16,7 @@ from torl_core.grading.kinds import (
     compound,
     equation,
     family,
+    inequality,
     letters,
     listing,
     logic,
@@ -32,8 +33,8 @@ from torl_core.grading.kinds.base import Answer, Kind, OneOf
 from torl_core.grading.tokens import Tokens, closing, is_bare_set
 
 KINDS: tuple[Kind, ...] = (
-    cases, number_name, narration, clock, compound, choice, letters, residue, family, region, listing, equation, ratio,
-    logic, based, matrix, bracket, quantity, words,
+    cases, number_name, narration, clock, compound, choice, letters, residue, family, inequality, region, listing,
+    equation, ratio, logic, based, matrix, bracket, quantity, words,
 )  # fmt: skip
 
 

@@ -57,28 +57,7 @@ class Chain(Answer):
     sides: tuple[Expr, ...]
 
 
-_SIGNS_OF_NAMES = frozenset(
-    [
-        "(",
-        ")",
-        "{",
-        "}",
-        "_",
-        ",",
-        "'",
-        "|",
-        "[",
-        "]",
-        ":",
-        "\\angle",
-        "\\triangle",
-        "\\bar",
-        "\\vec",
-        "\\hat",
-        "\\{",
-        "\\}",
-    ]
-)
+_SIGNS_OF_NAMES = vocabulary(r"( ) { } _ , ' | [ ] : # \angle \triangle \bar \vec \hat \{ \}")
 _ZERO = Number(Fraction(0))
 _DENIALS = ("\\neg", "\\not", "\\pm", "\\forall", "\\exists", "<", ">", "\\leq", "\\geq", "\\neq", "\\to", "?")
 _NO_NAMES = vocabulary(
@@ -98,34 +77,23 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
 def _named_point(tokens: Tokens, kinds: Kinds) -> Assignment | None:
     """`P(2,-1)`: a point with its name."""
     at = tokens.index("(") if "(" in tokens else 0
-    if (
-        not at
-        or not tokens[0].isupper()
-        or len(tokens[0]) > 1
-        or not is_name(tokens[:at])
-        or closing(tokens, at) != len(tokens) - 1
-    ):
+    name, point = tokens[:at], tokens[at:]
+    capital = bool(name) and len(name[0]) == 1 and name[0].isupper() and not any(map(str.isalpha, name[1:]))
+    if not capital or closing(point, 0) != len(point) - 1 or len(split(point[1:-1], (",",))) < 2:
         return None
-    named = len(split(tokens[at + 1 : -1], (",",))) > 1 and not any(
-        token.isalpha() for token in tokens[1:at] if token != "_"
-    )
-    return Assignment(tokens[:at], kinds.read(tokens[at:])) if named else None
+    return Assignment(name, kinds.read(point)) if is_name(name) else None
 
 
 def _equality(parts: list[Tokens], kinds: Kinds) -> Answer:
     if len(parts) == 2 and is_name(parts[1]) and not is_name(parts[0]) and not any(is_word(t) for t in parts[1]):
         parts = parts[::-1]
-    if (
-        len(parts) > 2
-        and all(len(part) == 1 and is_name(part) for part in parts[:-1])
-        and len(set(parts)) == len(parts)
-    ):
-        value = kinds.read(parts[-1])  # x = y = 1
-        return Record(tuple(Assignment(part, value) for part in parts[:-1]))
+    *names, last = parts
+    if len(names) > 1 and len(set(parts)) == len(parts) and all(len(name) == 1 and is_name(name) for name in names):
+        value = kinds.read(last)  # x = y = 1
+        return Record(tuple(Assignment(name, value) for name in names))
     if is_name(parts[0]):
-        return Assignment(
-            _plain_name(parts[0]), kinds.read(parts[1]) if len(parts) == 2 else _equality(parts[1:], kinds)
-        )
+        value = kinds.read(parts[1]) if len(parts) == 2 else _equality(parts[1:], kinds)
+        return Assignment(_plain_name(parts[0]), value)
     try:
         answers = [kinds.read(part) for part in parts]
     except Unreadable:
@@ -204,14 +172,11 @@ def _plain_name(name: Tokens) -> Tokens:
 def _is_derivative(tokens: Tokens) -> bool:
     r"""`\frac{dy}{dx}` and `\frac{\partial f}{\partial x}`."""
     names = [token for token in tokens[1:] if token not in ("{", "}")]
-    return (
-        len(names) >= 2
-        and all(
-            token in ("d", "^", "2", "3", "\\partial") or token[0] == "d" or (len(token) == 1 and token.isalpha())
-            for token in names
-        )
-        and any(token[0] == "d" or token == "\\partial" for token in names)
+    known = all(
+        token in ("^", "2", "3", "\\partial") or token[0] == "d" or (len(token) == 1 and token.isalpha())
+        for token in names
     )
+    return known and len(names) >= 2 and any(token[0] == "d" or token == "\\partial" for token in names)
 
 
 def same(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
