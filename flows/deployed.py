@@ -50,7 +50,7 @@ def _leave(run: FlowRun, code: int) -> None:
         how = "its results are stored" if code == 0 else "it failed"
         say(
             f"Prefect's server did not hear how the run ended: {how}. Set the run's state there by hand, since the "
-            "deployment's next run waits for as long as this one seems to be running",
+            "work pool's next run waits for as long as this one seems to be running",
             "yellow",
         )
     sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
 import inspect
 import logging
@@ -161,7 +162,9 @@ def _start_server() -> str:
             return start(command, env={**os.environ, **ephemeral, **settings}, stderr=said)
 
     server = Server()
-    server.start()
+    with (get_current_settings().home / "torl.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # two servers that make the tables of one database at a time break it
+        server.start()
     return server.api_url
 
 

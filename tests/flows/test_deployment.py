@@ -85,8 +85,10 @@ def state_of(environment: Environment, run: str) -> str:
     return str(api(environment, "GET", f"/flow_runs/{run}")["state"]["type"])
 
 
-def set_state(environment: Environment, run: str, state: str, force: bool = False) -> None:
-    api(environment, "POST", f"/flow_runs/{run}/set_state", {"state": {"type": state}, "force": force})
+def lease_of(environment: Environment, run: str) -> str | None:
+    """The run's place under a concurrency limit of its deployment."""
+    lease = api(environment, "GET", f"/flow_runs/{run}")["state"]["state_details"]["deployment_concurrency_lease_id"]
+    return lease if lease is None else str(lease)
 
 
 def test_the_parameters_are_a_form_without_a_schedule(worker: psutil.Process, prefect_server: Environment) -> None:
@@ -133,7 +135,7 @@ def test_cancelling_from_the_ui_stops_every_process(
     names = {a["key"] for a in api(prefect_server, "POST", "/artifacts/filter", {}) if a["key"]}
     assert any(name.startswith("cancelled") for name in names)
 
-    set_state(prefect_server, run, "CANCELLING")
+    api(prefect_server, "POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
     wait_for("the run to be cancelled", lambda: state() == "CANCELLED", 90)
     _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive, [p.cmdline() for p in alive]
@@ -203,12 +205,12 @@ def test_without_its_server_a_run_is_stored_whole_and_its_process_ends_within_a_
     third_step.ends(60)
     assert "Prefect's server did not hear how the run ended: its results are stored" in third_step.said()
     assert state_of(prefect_server, third_step.run) == "RUNNING", "as far as the server knows"
-    set_state(prefect_server, third_step.run, "COMPLETED", force=True)  # or the deployment's next run waits for it
 
 
 def test_a_server_that_is_back_within_seconds_hears_how_a_run_ended(
     third_step: Lost, prefect_server: Environment
 ) -> None:
+    assert lease_of(prefect_server, third_step.run) is None, "a run that cannot renew it is ended after four minutes"
     third_step.server.fail("refuses")
     wait_for("the last step", (third_step.steps / "000012/manifest.json").exists, 60)
     time.sleep(3)

@@ -157,6 +157,23 @@ def test_a_server_that_cannot_start_says_why_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
+def test_servers_of_runs_that_begin_together_share_a_database(tmp_path: Path) -> None:
+    """A new one, which each would make; four of them, because two of them meet seldom."""
+    code = STARTS_ONE.replace("start_prefect(Path(sys.argv[1]))", "start_prefect()")
+    environment = plain_environment() | {"PREFECT_HOME": str(tmp_path)}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    answers = [run.stdout.readline() for run in runs if run.stdout]
+    said = [run.communicate()[1] for run in runs]
+    assert (answers, said) == (["None\n"] * 4, [""] * 4)
+
+
 TAKES_A_TAKEN_PORT = """
 import sys
 from prefect.server.api.server import SubprocessASGIServer
