@@ -163,6 +163,8 @@ SAME = {
     """,
     "listing": r"""
         a=2,b=3 ;; 2,3
+        \text{(a) }3,\ \text{(b) }5 ;; \text{(a) } 3; \quad \text{(b) } 5
+        \text{(a) }3,\ \text{(b) }5 ;; 3, 5
         (p,q)=(7,2) ;; (q,p)=(2,7)
         (1,2) ;; x=1,\ y=2
         3,4 ;; x_1=3, x_2=4
@@ -335,6 +337,8 @@ DIFFERENT = {
         \frac{x^3}{3}+C ;; \frac{x^3}{3}
         \ln|x|+C ;; \ln(x)+C
         a+b+c ;; a+b-c
+        \frac{A}{B}x ;; \frac{B}{A}x
+        \frac{k}{c}x ;; \frac{c}{k}x
         \frac{A}{x} ;; \frac{x}{A}
         f(x)=0 ;; \forall x>0, f(x)=0
         2x ;; 2y
@@ -355,6 +359,7 @@ DIFFERENT = {
     """,
     "listing": r"""
         a=2,b=3 ;; 3,2
+        \text{(a) }3,\ \text{(b) }5 ;; \text{(a) }5,\ \text{(b) }3
         a=2,b=3 ;; b=2,a=3
         x=3, y=4 ;; x=4, y=3
         (x,y)=(1,2) ;; x=2,\ y=1

@@ -47,7 +47,9 @@ _DOMAINS = {
     "~real": "reals",
 }  # fmt: skip
 _OF_INTEGRATION = frozenset(["C", "K", "C_1", "C_2", "C_3", "c_1", "c_2", "c_3"])
-_CONSTANTS = _OF_INTEGRATION | {"c", "k", "A", "B"}
+_CONSTANTS = _OF_INTEGRATION | {"c", "k"}
+_ANSWERED = frozenset(["A", "B"])
+"""Names that an answer may give to constants. On an answer sheet they are rather quantities of the problem."""
 _VARIABLES = frozenset("xyztuvwrsfg") | {"\\theta", "\\phi"}
 """What a constant of integration stands beside. Beside `a` or `n`, a `c` is a quantity of the problem."""
 _MAX_CONSTANTS = 3
@@ -159,21 +161,21 @@ def _line(tree: Expr, name: str) -> tuple[Expr, Expr] | None:
     """Value at 0 and step, if the tree is linear in `name`."""
     at = [put(tree, name, Number(Fraction(k))) for k in (0, 1, 2)]
     step = difference(at[1], at[0])
-    return (
-        (at[0], step)
-        if same_value(step, difference(at[2], at[1])) and not same_value(step, Number(Fraction(0)))
-        else None
-    )
+    if same_value(step, Number(Fraction(0))) or not same_value(step, difference(at[2], at[1])):
+        return None
+    return at[0], step
 
 
 def _same_up_to_constants(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
     """Only where both have constants of integration; None leaves the two to the other kinds."""
-    names, others = sorted(_free(gold) & _CONSTANTS), sorted(_free(answer) & _CONSTANTS)
+    names, others = sorted(_free(gold) & _CONSTANTS), sorted(_free(answer) & (_CONSTANTS | _ANSWERED))
     rest = _free(gold) - _CONSTANTS
     if not names or len(names) != len(others) or len(names) > _MAX_CONSTANTS or not rest:
         return None
-    if rest != _free(answer) - _CONSTANTS or not rest <= _VARIABLES:
+    if rest != _free(answer) - set(others) or not rest <= _VARIABLES:
         return None
+    if len(names) > 1 and not set(names) <= _OF_INTEGRATION:
+        return None  # `k` and `c` together are quantities of the problem
     for order in permutations(names):
         renamed = answer
         for i, old in enumerate(others):

@@ -22,8 +22,20 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
     parts = [part for part in split(tokens, SEPARATORS) if part]
     if len(parts) < 2:
         return _vector(tokens, kinds)
+    if questions := _questions(parts, kinds):
+        return questions
     joined = next((word for word, signs in _JOINED.items() if len(split(tokens, signs)) > 1), "")
     return listed(expanded(parts, kinds), joined, kinds)
+
+
+def _questions(parts: list[Tokens], kinds: Kinds) -> Record | None:
+    """The answers to the parts of a question, `(a) 3, (b) 5`."""
+    labels = [
+        part[1] for part in parts if len(part) > 3 and part[0] == "(" and part[2] == ")" and part[3] not in "(=+^"
+    ]
+    if len(labels) < len(parts) or len(set(labels)) < len(labels) or not all(map(str.isalnum, labels)):
+        return None
+    return Record(tuple(Assignment(part[:3], kinds.read(part[3:])) for part in parts))
 
 
 def _vector(tokens: Tokens, kinds: Kinds) -> Record | None:
