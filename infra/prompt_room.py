@@ -24,21 +24,22 @@ class PromptRoom:
     def folder(self) -> Path:
         return self._folder()
 
-    def lengths(self, problems: Sequence[Problem]) -> list[int]:
-        """Tokens of each problem's prompt."""
-        return self._codec.lengths(self._texts(problems))
-
     def too_long(self, problems: Sequence[Problem], row_tokens: int | None) -> Mapping[int, str]:
         """{index: reason} of the problems whose prompts leave no room for a whole response."""
         room, why = _room(self._config, self._window, row_tokens)
-        lengths = self._codec.longer_than(self._texts(problems), room)
-        return {i: f"its prompt has {length} tokens, {why}" for i, length in lengths.items()}
+        return _reasons(self.codec.longer_than(self._texts(problems), room), why)
+
+    def measured(self, problems: Sequence[Problem], row_tokens: int | None) -> tuple[list[int], Mapping[int, str]]:
+        """(tokens of each problem's prompt, what `too_long` says)"""
+        room, why = _room(self._config, self._window, row_tokens)
+        lengths = self.codec.lengths(self._texts(problems))
+        return lengths, _reasons({i: length for i, length in enumerate(lengths) if length > room}, why)
 
     def _texts(self, problems: Sequence[Problem]) -> list[str]:
         return [prompt_text(problem, self._config.rollout.template) for problem in problems]
 
     @cached_property
-    def _codec(self) -> HfCodec:
+    def codec(self) -> HfCodec:
         return load_codec(self.folder)
 
     @cached_property
@@ -51,6 +52,10 @@ class PromptRoom:
                 f"Lower engine.max_model_len to {window} or less, or leave it out",
             )
         return window
+
+
+def _reasons(lengths: Mapping[int, int], why: str) -> dict[int, str]:
+    return {i: f"its prompt has {length} tokens, {why}" for i, length in lengths.items()}
 
 
 def _room(config: CampaignConfig, window: int | None, row_tokens: int | None) -> tuple[int, str]:

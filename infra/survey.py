@@ -107,7 +107,7 @@ def _room(config: CampaignConfig, scratch: Path, required: bool) -> PromptRoom |
     try:
         folder = fork_folder(pin(config)) if config.fork else tokenizer_folder(config.model.path, scratch)
         room = PromptRoom(config, lambda: folder)
-        room.lengths([])
+        _ = room.codec  # reads the tokenizer
     except TorlError as error:
         if required:
             raise
@@ -125,9 +125,18 @@ def _of(
     in_steps: bool,
     samples: int,
 ) -> Survey:
-    loaded = load_problems(_tolerant(problems), lambda some: room.too_long(some, row_tokens) if room else {})
+    tokens: dict[str, int] = {}
+
+    def too_long(some: Sequence[Problem]) -> Mapping[int, str]:
+        if room is None:
+            return {}
+        lengths, reasons = room.measured(some, row_tokens)
+        tokens.update(zip((problem.problem_id for problem in some), lengths, strict=True))
+        return reasons
+
+    loaded = load_problems(_tolerant(problems), too_long)
     prompts = [prompt_text(problem, config.rollout.template) for problem in loaded.problems]
-    lengths = room.lengths(loaded.problems) if room else [len(prompt) for prompt in prompts]
+    lengths = [tokens.get(one.problem_id, len(prompt)) for one, prompt in zip(loaded.problems, prompts, strict=True)]
     step, refusals = _first_step(config, loaded) if in_steps else ({}, [])
     every = max(1, len(prompts) // max(1, samples))
     return Survey(
