@@ -22,20 +22,25 @@ def ends_in_time() -> Iterator[None]:
     """Around all that a flow does: a worker's process ends within `_LIMIT_S` of it, with the exit code of the work.
 
     Prefect alone repeats its report to a lost server for minutes, waits for every event of the run without a limit, and
-    ends with 1 whatever the flow returned. Elsewhere, as under `torl campaign`, this does nothing.
+    ends with 1 whatever the flow returned. A signal is left to who sent it, since a worker kills what does not end.
+    Elsewhere, as under `torl campaign`, this does nothing.
     """
-    code = 1
     try:
         yield
-        code = 0
-    finally:
-        context = FlowRunContext.get()
-        run = context.flow_run if context else None
-        if run and str(run.id) == os.environ.get("PREFECT__FLOW_RUN_ID"):
-            limit = threading.Timer(_LIMIT_S, _leave, (run, code))
-            limit.daemon = True
-            limit.start()
-            threading.Thread(target=_leave_unheard, args=(run, code)).start()
+    except Exception:
+        _limit_the_end(1)
+        raise
+    _limit_the_end(0)
+
+
+def _limit_the_end(code: int) -> None:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run and str(run.id) == os.environ.get("PREFECT__FLOW_RUN_ID"):
+        limit = threading.Timer(_LIMIT_S, _leave, (run, code))
+        limit.daemon = True
+        limit.start()
+        threading.Thread(target=_leave_unheard, args=(run, code)).start()
 
 
 def _leave_unheard(run: FlowRun, code: int) -> None:

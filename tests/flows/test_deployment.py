@@ -45,13 +45,13 @@ def wait_for(what: str, ready: Callable[[], Any], limit_s: float = 300) -> Any:
 
 
 @pytest.fixture
-def worker(prefect_server: Environment) -> Iterator[psutil.Process]:
-    with running_worker(prefect_server) as process:
+def worker(prefect_server: Environment, tmp_path: Path) -> Iterator[psutil.Process]:
+    with (tmp_path / "worker.log").open("wb") as log, running_worker(prefect_server, log) as process:
         yield process
 
 
 @contextmanager
-def running_worker(environment: Environment, log: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[psutil.Process]:
+def running_worker(environment: Environment, log: IO[bytes]) -> Iterator[psutil.Process]:
     prefect(environment, "work-pool", "create", "torl", "--type", "process", "--overwrite")
     prefect(environment, "deploy", "--all")
     # Not /tmp itself: Prefect's /tmp/runner_storage belongs to the first user of a machine. And a short path: vLLM's
@@ -139,6 +139,9 @@ def test_cancelling_from_the_ui_stops_every_process(
     wait_for("the run to be cancelled", lambda: state() == "CANCELLED", 90)
     _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive, [p.cmdline() for p in alive]
+    said = (tmp_path / "worker.log").read_text()
+    assert "did not hear" not in said
+    assert "exited with status code" not in said, "the exit code is 0, of which a worker says nothing"
 
 
 @pytest.fixture
