@@ -179,7 +179,7 @@ def replay(
     from infra.lineage import parse_address
 
     store, step = parse_address(address)
-    with _interruptible("nothing was written"):
+    with _interruptible("nothing was written to its store"):
         from flows.replay import replay as run
         from flows.tables import print_replay
 

@@ -30,6 +30,8 @@ from torl_core.errors import ConfigError, StoreError
 from torl_core.trainer.checkpoint import weights_distance
 from torl_core.types import Policy
 
+_UNFINISHED = "unfinished"
+"""Lies beside what --save wrote so far, until all of it is there."""
 _MAY_CHANGE = ("algorithm", "reward", "trainer")
 _SCHEDULE = {
     f"trainer.{name}" for name in ("learning_rate", "final_learning_rate_share", "warmup_steps", "schedule_steps")
@@ -100,8 +102,7 @@ def replay(
         progress.update(2, "comparing")
         outcome, original, distance = _compare(store, manifest, made, state, {**summarise_step(scored), **metrics})
         if destination:
-            destination.put_folder(state, "optimizer", move=True)
-            destination.put_folder(made, "policy", move=True)
+            _save(destination, made, state)
         progress.update(3)
     return Replay(
         store=store.uri,
@@ -166,12 +167,22 @@ def _destination(save: str | None) -> Store | None:
     if save is None:
         return None
     destination = Store.open(save)
-    if destination.list(""):
+    there = destination.list("")
+    if there and _UNFINISHED not in there:
         raise ConfigError(
             f"--save {save} is not empty", "a replay's checkpoint replaces nothing", "choose a folder that is not there"
         )
+    for left in destination.entries(temporary=True):  # by a replay that was killed
+        destination.delete(left.key)
     destination.check_writable()
     return destination
+
+
+def _save(destination: Store, policy: Path, optimizer: Path) -> None:
+    destination.write(_UNFINISHED, b"")
+    destination.put_folder(optimizer, "optimizer", move=True)
+    destination.put_folder(policy, "policy", move=True)
+    destination.delete(_UNFINISHED)
 
 
 def _check_state(store: Store, campaign: str, step: int, policy: Policy, optimizer: Ref | None) -> None:

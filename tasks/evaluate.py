@@ -21,6 +21,8 @@ def evaluate(
     watch = Stopwatch()
     store = CampaignStore(Store.open(config.store), config.name)
     tool, identity = evaluation_tool(config, name), evaluation_identity(config, name, policy, problems.digest)
+    if done := store.evaluation(step, name, identity):
+        return done  # an earlier try wrote it and failed behind it
     records, codec = sample(
         config,
         policy,

@@ -410,15 +410,20 @@ class CampaignStore:
         self.store.delete(self.staging_folder(manifest.step))
         if self.store.exists(self.compaction_key(manifest.step)):
             return  # committed long ago, and more than the manifest names is in use
-        named = {ref.key for ref in manifest.trajectories}
-        for key in self.store.list(self.trajectories_folder(manifest.step)):
-            if key not in named:
-                self.store.delete(key)
+        self._remove_unnamed(self.trajectories_folder(manifest.step), manifest)
 
     def commit_evaluation(self, manifest: EvaluationManifest) -> None:
+        """Make the evaluation visible, then remove what unfinished attempts at it left. Raises as `commit_step`."""
         assert manifest.identity is not None
-        key = self.evaluation_key(manifest.step, manifest.benchmark, manifest.identity)
-        self._commit(key, EvaluationManifest, manifest)
+        which = manifest.step, manifest.benchmark, manifest.identity
+        self._commit(self.evaluation_key(*which), EvaluationManifest, manifest)
+        self._remove_unnamed(self.evaluation_folder(*which), manifest)
+
+    def _remove_unnamed(self, folder: str, manifest: StepManifest | EvaluationManifest) -> None:
+        named = {ref.key for ref in manifest.trajectories}
+        for key in self.store.list(folder):
+            if key not in named:
+                self.store.delete(key)
 
     def commit_compaction(self, compaction: Compaction) -> None:
         """Have readers take the step's rows from the new files from now on. Once per step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def build_base(folder: Path, seed: int, progress: Progress | None = None, steps:
     tokenizer = build_tokenizer()
     model = new_model(tokenizer, seed)
     pretrain(model, tokenizer, seed, steps, progress)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = folder.with_name(f".{folder.name}-unfinished")  # a fixed name: what was killed here is replaced
+    shutil.rmtree(unfinished, ignore_errors=True)
     logging.disable_progress_bar()
     try:
         model.save_pretrained(unfinished)

@@ -104,6 +104,14 @@ def test_evaluations_are_committed_by_benchmark_and_identity(campaign):
     assert campaign.evaluation(1, "toy", "a" * 16) is None
 
 
+def test_an_evaluations_commit_removes_what_unfinished_attempts_at_it_left(campaign):
+    lost, kept = (campaign.put_evaluation(0, "toy", "a" * 16, pa.table({"t": [t]})) for t in (0.0, 1.0))
+    other = campaign.put_evaluation(0, "toy", "b" * 16, pa.table({"t": [2.0]}))
+    campaign.commit_evaluation(EvaluationManifest("demo", 0, "toy", 0.0, 1, (kept,), BASE, "abc", identity="a" * 16))
+    assert lost.key not in campaign.store.list("evaluations")
+    assert campaign.store.list("evaluations") == sorted([kept.key, other.key])
+
+
 def test_a_manifest_from_the_future_is_refused(campaign):
     campaign.commit_step(manifest(1, schema_version=99))
     with pytest.raises(StoreError, match="schema version 99"):

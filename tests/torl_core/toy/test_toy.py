@@ -127,6 +127,8 @@ def test_only_what_the_model_writes_is_trained_and_it_ends_itself() -> None:
 @pytest.mark.slow
 def test_a_base_is_a_hugging_face_folder_that_appears_whole(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
+    (tmp_path / ".base-unfinished").mkdir()  # as a build leaves it that is killed while it writes
+    (tmp_path / ".base-unfinished" / "rotten.safetensors").write_bytes(b"half")
     build_base(tmp_path / "base", seed=1, progress=lambda done, total, _: seen.append((done, total)), steps=5)
     assert seen[-1] == (5, 5)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
