@@ -2,15 +2,22 @@
 
 import json
 import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.replay import changed_config, judged
 from infra.analytics import query
 from infra.resources import session
+from infra.sole_use import sole_use
 from infra.storage import CampaignStore, Store, get_table, records_to_table, table_to_records
-from tests.flows.test_campaign import Environment, torl
+from tests.flows.test_campaign import BIN, Environment, torl, wait_for
 from tests.infra.analytics.stored_kit import ANSWER, Letters, judged_by, response
 from torl_core import grading
 from torl_core.config import CampaignConfig
@@ -227,3 +234,101 @@ def test_a_fork_starts_from_the_step_and_outlives_its_source(
     replayed = torl(prefect_server, "replay", f"{tmp_path / 'own'}@1")
     assert replayed.returncode == 0, replayed.stderr
     assert "equal: weights and optimizer state are the step's own" in " ".join(replayed.stdout.split())
+
+
+# --- kill -9
+
+
+def kill_9(temporary: Path, ready: Callable[[Sequence[str]], bool], environment: Environment, *words: object) -> None:
+    """Kill a `torl` command, and nothing else, once `ready` says so of what its children run. Nothing of it stays."""
+    process = subprocess.Popen(
+        [BIN / "torl", *map(str, words)], env=environment | {"TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def descendants() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children(recursive=True)
+
+    def lines() -> list[str]:
+        found = []
+        for child in descendants():
+            with suppress(psutil.Error):
+                found.append(" ".join(child.cmdline()))
+        return found
+
+    wait_for(lambda: ready(lines()), process, pause_s=0.01)
+    left = descendants()
+    assert len(left) > 0
+    assert list(temporary.iterdir()) != []
+    process.kill()
+    process.wait()
+    alive = psutil.wait_procs(left, timeout=10)[1]
+    for orphan in alive:
+        orphan.kill()
+    assert alive == []
+    deadline = time.monotonic() + 10
+    while any(temporary.iterdir()):
+        assert time.monotonic() < deadline, list(temporary.rglob("*"))
+        time.sleep(0.05)
+
+
+def runs(program: str) -> Callable[[Sequence[str]], bool]:
+    return lambda lines: any(program in line for line in lines)
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A short path, since sockets lie in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_killed_is_made_again_and_counts_once(
+    finished: Path, source: Path, prefect_server: Environment, temporary: Path, tmp_path: Path
+) -> None:
+    undisturbed = Path(shutil.copytree(source, tmp_path / "undisturbed"))
+    problems = {"location": "toy:test", "limit": 96}
+    sets = [f"--set=evaluation.benchmarks.greedy.problems.{name}={value}" for name, value in problems.items()]
+    command = ("evaluate", finished, *sets, f"--set=store={source}")
+    campaign = CampaignStore(Store.open(source), "small")
+
+    def writing(_: Sequence[str]) -> bool:
+        return campaign.store.list("evaluations") != []
+
+    kill_9(temporary, runs("bwrap"), prefect_server, *command)
+    assert (campaign.evaluations(), campaign.store.list("evaluations")) == ([], [])
+    kill_9(temporary, writing, prefect_server, *command)
+    before = campaign.evaluations()
+    again = torl(prefect_server, *command)
+    assert again.returncode == 0, again.stderr
+    (made,) = campaign.evaluations()
+    assert before in ([], [made])
+    assert campaign.store.list("evaluations") == [ref.key for ref in made.trajectories]
+    expected = torl(prefect_server, *command[:-1], f"--set=store={undisturbed}")
+    (other,) = CampaignStore(Store.open(undisturbed), "small").evaluations()
+    assert (made.identity, made.metrics) == (other.identity, other.metrics), expected.stderr
+
+
+@pytest.mark.slow
+def test_a_replay_that_is_killed_in_training_is_made_again(
+    source: Path, prefect_server: Environment, temporary: Path, tmp_path: Path
+) -> None:
+    command = ("replay", f"{source}@2", "--json", "--save", tmp_path / "out")
+    kill_9(temporary, runs("torl_core.trainer.rank"), prefect_server, *command)
+    again = torl(prefect_server, *command)
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["equal"]
+    Store.open(tmp_path / "out").verify_folder("policy", found["replay"]["weights"])
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_killed_gives_its_folder_and_its_server_back(
+    prefect_server: Environment, temporary: Path, tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in prefect_server.items() if name != "PREFECT_API_URL"}
+    for _ in range(2):
+        kill_9(temporary, runs("uvicorn"), environment, "demo", "--out", tmp_path)
+        with sole_use(tmp_path):
+            assert not (tmp_path / "seed-0" / "base").exists()
