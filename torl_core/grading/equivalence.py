@@ -119,8 +119,9 @@ def _name(answer: Answer) -> str:
 
 def readings(text: str, kinds: Table) -> Iterator[Answer]:
     """Every reading of an answer: as Python prints it, bold letters as vectors or not, `1,234` as one number or two."""
-    spellings = [tokens(text)]
-    if (printed := from_python(text)) is not None:
+    printed = from_python(text)
+    spellings = [tokens(text)] if printed is None or "log" in text else []  # log(100) is 2, or what Python makes of it
+    if printed is not None:
         spellings.insert(0, tokens(printed))
     if _BOLD.search(text):
         spellings.append(tokens(text, bold_is_vector=True))

@@ -268,6 +268,8 @@ class _Converter:
             case ast.Constant(value=str() as text) if "/" in text:
                 over, under = text.split("/", 1)
                 return _Latex(rf"\frac{{{_numeral(over).text}}}{{{_numeral(under).text}}}", _Level.POWER)
+            case ast.Constant(value=("inf" | "-inf") as text):
+                return _Latex(text.replace("inf", r"\infty"), _Level.SUM)
             case ast.Constant(value=str() as text):
                 return _numeral(text)
         latex = self.convert(node)
@@ -334,7 +336,8 @@ class _Converter:
             case ast.List(elts=[_, *_] as elements):
                 # Two numbers in brackets can be an interval too, so the brackets stay where an interval is possible.
                 parts = self._elements(elements)
-                in_brackets = all(part.level >= _Level.SUM for part in parts) and not _is_complex(node)
+                numbers = all(part.level >= _Level.SUM for part in parts) and not _is_complex(node)
+                in_brackets = numbers and not any(map(_is_number_call, elements))
                 return _Latex(f"[{_listed(parts)}]" if in_brackets else _listed(parts), _Level.LIST)
         raise _NotPython
 
@@ -360,6 +363,12 @@ class _Converter:
 
 def _listed(parts: Sequence[_Latex]) -> str:
     return ", ".join(part.text for part in parts)
+
+
+def _is_number_call(node: ast.expr) -> bool:
+    """`Fraction(1, 2)` or `np.int64(3)`: a list of such was printed, and nobody writes an interval so."""
+    name = _name(node.func) if isinstance(node, ast.Call) else ""
+    return name in _NUMBERS or bool(_NUMPY_NUMBER.fullmatch(name))
 
 
 def _is_complex(node: ast.AST) -> bool:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from torl_core.grading import characters
+from torl_core.grading.measures import unit
 
 MAX_CHARS = 2000
 MAX_DIGITS = 1000
@@ -74,6 +75,8 @@ _SIZES = re.compile(
 _SPACES = re.compile(r"(?P<row>\\\\)|\\(?:quad|qquad|thinspace|enspace|space|hfill|,|;|:|!|>| |\n)|~|&nbsp;")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\s*\}|,?\\[!,;:]\s*|\\ )(?=\d{3}(?!\d))|(?<=\d),\\!(?=\d)|(?<=\d)\{,\}(?=\d)")
 _ROW_GAP = re.compile(r"(\\\\)\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
+_LINE_BREAK = re.compile(r"\\\\\s*&?\s*(?=([=+\-<>*/]|\\(?:leq?|geq?|cdot|times|cup|cap)(?![a-zA-Z])|$)?)")
+_SLANTED = re.compile(r"\^\s*\{(\w+)\}\s*/\s*_\s*\{(\w+)\}")
 _MARKDOWN = re.compile(r"\s*\*\*([^*]+)\*\*\s*")
 _FRENCH = re.compile(
     r"(?:(?<=\\cup)|^|(?<=\\in))(\s*)(\\left)?([\[\]])([^\[\]()]*,[^\[\]()]*?)(\\right)?([\[\]])(?=\s*(?:$|\\cup))"
@@ -87,7 +90,7 @@ _SETS = re.compile(
     r"\\(?:(?:mathbb|Bbb|mathds)(?:\s*\{\s*([RZNQC])\s*\}|\s*([RZNQC])(?![a-zA-Z]))|mathbf\s*\{\s*([RZNQ])\s*\})"
 )
 _SET_NAMES = {"R": r"\reals ", "Z": r"\integers ", "N": r"\naturals ", "Q": r"\rationals ", "C": r"\complexes "}
-_INFIX = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
+_INFIX = re.compile(r"(?:\{|^)([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)(?:\}|$)")
 _CHOOSE_BELOW = re.compile(r"C_\s*(?:\{(\d+)\}|(\d))\s*\^\s*(?:\{(\d+)\}|(\d))")
 _ORDINAL = re.compile(
     r"(?<=\d)\s*\^\s*(?:\{\s*)?(?:\\(?:text|mathrm|rm|textrm)\s*\{\s*)?(?:st|nd|rd|th)(?:\s*\}){0,2}(?![a-zA-Z])"
@@ -113,7 +116,7 @@ _TOKEN = re.compile(
     r"\ue000[^\W\d_]+(?:['-][^\W\d_]+)*|\\begin\s*\{[a-zA-Z]+\*?\}|\\end\s*\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\."
     r"|(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|\d+(?:\.\d+)?[eE][+-]?\d{1,3}(?![\w.])"
     r"|\d+(?:\.\d+|\.(?=\s*(?:\\(?:overline|bar|dot)|[,)\]])))?|\.\d+"
-    r"|[^\W\d_\x00-\x7f]+|[a-z]{3,}(?:-[a-z]{3,})+|[a-zA-Z]{3,}'s(?![a-z])|[a-zA-Z]+|\*\*|\.\.\.+|<=|>=|!=|=>|\+/-|\S"
+    r"|[^\W\d_\x00-\x7f]+|[a-z]{3,}(?:-[a-z]{3,})+|[a-zA-Z]{3,}'s(?![a-z])|[a-zA-Z]+|\*\*|\.\.\.+|<=|>=|(?<![\d)}])!=|=>|\+/-|\S"
 )
 _SYMBOLS = {
     "**": "^", "<=": "\\leq", ">=": "\\geq", "!=": "\\neq", "*": "\\cdot", "\\%": "%", "\\$": "\\dollars",
@@ -138,7 +141,8 @@ _PHRASES: tuple[tuple[Tokens, Tokens], ...] = tuple(
         ("all nonnegative reals", "\\reals _ \\geq 0"), ("all positive reals", "\\reals ^ +"),
         ("all negative real numbers", "\\reals _ < 0"), ("positive real numbers", "\\reals ^ +"),
         ("the empty set", "\\emptyset"), ("empty set", "\\emptyset"), ("per cent", "%"), ("percent", "%"),
-        ("plus or minus", "\\pm"), ("positive infinity", "\\infty"), ("degrees", "\\degree"), ("degree", "\\degree"),
+        ("is an integer", "\\in \\integers"), ("are integers", "\\in \\integers"), ("plus or minus", "\\pm"),
+        ("positive infinity", "\\infty"), ("degrees", "\\degree"), ("degree", "\\degree"),
     )
 )  # fmt: skip
 _SHORT_WORDS = vocabulary(
@@ -215,7 +219,8 @@ def _unified(text: str) -> str:
     text = _CHOOSE_BELOW.sub(lambda m: rf"\binom{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", text)
     text = _ORDINAL.sub("th ", text)
     if "\\begin" not in text:
-        text = text.replace("\\\\", " ")
+        text = _LINE_BREAK.sub(lambda match: " " if match.group(1) else " , ", text)
+    text = _SLANTED.sub(r"\\frac{\1}{\2}", text)
     text = _TIMES_LETTER.sub(r"\\times ", text)
     return _DELIMITERS.sub(" ", text.replace("\\$", "\\dollars "))
 
@@ -235,7 +240,10 @@ def _typeface(match: re.Match[str], bold_is_vector: bool) -> str:
         return rf"\text{{{content}}}" if re.search(r"[a-zA-Z]{2}", content) else f" {content} "
     if content in FUNCTIONS:
         return rf"\{content} "
-    if len(content) == 1 or content in _SHORT_WORDS or len(content) > 2 or face.startswith("operatorname"):
+    measured = match.string[: match.start()].rstrip()[-1:] in tuple("0123456789}") and unit(
+        (WORD + content.casefold(),)
+    )
+    if len(content) != 2 or content in _SHORT_WORDS or measured or face.startswith("operatorname"):
         return rf"\text{{{content}}}"
     return f" {content} "
 
@@ -256,6 +264,11 @@ def _canonical(match: re.Match[str]) -> Iterator[str]:
         yield f"\\{name}" if name[0].isalpha() else name
     elif lexeme[0].isalpha() and not lexeme.isascii():
         yield WORD + lexeme
+    elif "-" in lexeme[1:] and lexeme[0].isalpha() and any(map(_PREFIXED.fullmatch, lexeme.split("-"))):
+        first, *rest = lexeme.split("-")
+        yield from _letters(first, False, False, False)
+        for part in rest:
+            yield from ("-", *_letters(part, False, False, False))
     elif lexeme[0].isalpha():
         before, behind = match.string[: match.start()], match.string[match.end() :]
         yield from _letters(lexeme, before[-1:].isdigit(), before.rstrip()[-1:].isdigit(), behind[:1] == "(")

@@ -166,7 +166,8 @@ def _agree(pair: Callable[[], tuple[Value, Value]]) -> bool:
     if near > max(scale, 1) * mpmath.mpf(10) ** (-_DIGITS // 2):
         return False
     far, _ = _difference(pair, 2 * _DIGITS)
-    return bool(far <= max(near, scale * mpmath.mpf(10) ** -_DIGITS) * mpmath.mpf(10) ** (-_DIGITS * 2 // 3))
+    rounding = max(near or mpmath.mpf(10) ** -_DIGITS, scale * mpmath.mpf(10) ** -_DIGITS)  # zero may be luck
+    return bool(far <= rounding * mpmath.mpf(10) ** (-_DIGITS * 2 // 3))
 
 
 def _difference(pair: Callable[[], tuple[Value, Value]], digits: int) -> tuple[Any, Any]:

@@ -35,6 +35,10 @@ SAME = {
         t=\frac{5+bw}{a} ;; t=\frac{5+\mathrm{bw}}{a}
         2-i ;; 2-\mathrm{i}
         8 ;; 8\tag{1}
+        24 ;; 4!=4\cdot 3\cdot 2\cdot 1=24
+        x=1,\ y=2 ;; x=1\\ y=2
+        \frac{a}{b+c} ;; a \over b+c
+        cosx-sinx ;; \cos x-\sin x
         0.\overline{36} ;; 0.\dot{3}\dot{6}
         0.\overline{36} ;; 0.363636...
         0.000123 ;; 1.23E-04
@@ -46,6 +50,8 @@ SAME = {
         12 (cm) ;; 12\text{ cm}
         250 (g) ;; 0.25\text{ kg}
         45 (degrees) ;; 45^\circ
+        80 (degrees Fahrenheit) ;; 80
+        2.4 \times 10^{3} \mathrm{~Pa} ;; 2400\text{ Pa}
         10 \mathrm{~N} ;; 10
         70 miles per hour ;; 70\text{ mph}
         10\text{ m/s} ;; 10 \frac{\text{m}}{\text{s}}
@@ -89,6 +95,11 @@ SAME = {
         \text{No} ;; \text{No, it does not converge.}
         x>2:(2,\infty) ;; (2,\infty)
         x=2 ;; x=2\ (x=-3\text{ is extraneous})
+        4\sqrt3 ;; 4\sqrt3\ (\text{about }6.93)
+        15 ;; 15\text{ (fifteen)}
+        (2,-3) ;; \text{center }(2,-3)
+        $0\leq t<5$, that is, $t\in[0,5)$ ;; [0,5)
+        $\frac34$ (or $0.75$) ;; 0.75
     """,
     "choice": r"""
         D ;; \text{D. }2-i
@@ -113,6 +124,7 @@ SAME = {
         \text{noon} ;; 12:00\text{ p.m.}
         \text{July 4} ;; \text{4 July}
         March 3rd ;; \text{March 3}
+        10:20 \mathrm{AM} ;; \text{10:20 in the morning}
         \text{March 5, 2021} ;; \text{2021-03-05}
     """,
     "ratio": r"""
@@ -146,6 +158,8 @@ SAME = {
     "inequality": r"""
         1<x<3 ;; x>1,\ x<3
         (-1,5) ;; |x-2|<3
+        (-3,3) ;; x^2<9
+        \{x \mid x=0 \text{ or } x\ge 1\} ;; \{0\}\cup[1,\infty)
         (2,\infty) ;; 2x-1>3
         x\neq 1,2 ;; x\neq1\text{ and }x\neq2
         -2x<6 ;; x>-3
@@ -159,6 +173,10 @@ SAME = {
         (-\infty,-1]\cup[2,\infty) ;; \{x|x≤-1或x≥2\}
         (0,\infty) ;; \mathbb{R}^+
         [0,1) ;; [0,1[
+        \{x \mid x>3\} ;; \{t \mid t>3\}
+        \{n\in\mathbb{Z} \mid 0<n<4\} ;; \{1,2,3\}
+        \{k\pi \mid k\in\mathbb{Z}\} ;; x=k\pi,\ k\in\mathbb{Z}
+        n\in\mathbb{Z} ;; n \text{ is an integer}
         \{1,3\}\cup\{2,4\} ;; \{1,2,3,4\}
     """,
     "listing": r"""
@@ -184,6 +202,7 @@ SAME = {
         |z|=5 ;; 5
         y'=-2xy ;; \frac{dy}{dx}=-2xy
         xy=1 ;; y=\frac1x
+        \sin^2A+\cos^2A=1 ;; 1=\cos^2A+\sin^2A
         y=\pm\frac34x ;; 3x\pm4y=0
         \frac{x-1}{2}=\frac{y}{3}=\frac{z}{4} ;; \frac{x-1}{-2}=\frac{y}{-3}=\frac{z}{-4}
         45 ;; f(1)+f(2)+\cdots+f(9)=45
@@ -352,6 +371,7 @@ DIFFERENT = {
     """,
     "region": r"""
         (6,0) ;; (4,4)
+        \{n\in\mathbb{Z} \mid 0<n<4\} ;; \{0,1,2,3\}
         [2,5] ;; [2,3)\cup(3,5]
         \{y\mid y=x^2\} ;; y=x^2
         8 ;; [8,8]
@@ -383,6 +403,7 @@ DIFFERENT = {
         0 ;; x^2-5x+6=0
         17 ;; 17 = a \text{ is false}
         x^2-5x+6 ;; x^2-5x+6=0
+        \sin^2x+\cos^2x=1 ;; 1+\tan^2x=\sec^2x
     """,
     "bracket": r"""
         (1,\pm 2) ;; (1,2)
@@ -480,6 +501,8 @@ def test_every_kind_has_pairs_here() -> None:
         ("(-\\infty,0)\\cup(3,\\infty)", "Union(Interval.open(-oo, 0), Interval.open(3, oo))"),
         (r"\begin{bmatrix}0&1\\-1&2\end{bmatrix}", "Matrix([[0, 1], [-1, 2]])"),
         ("2", "log(100)"),
+        (r"\frac{7}{4}, 2", "[Fraction(7, 4), 2]"),
+        ("-\\infty", "float('-inf')"),
         (r"\ln 2", "log(2)"),
     ],
 )

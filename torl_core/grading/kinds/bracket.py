@@ -85,6 +85,9 @@ def without_dots(items: list[Answer]) -> list[Answer]:
     if Dots() not in items[2:-1]:
         return items
     at = items.index(Dots())
+    while at > 2 and _progress(items[at - 3 : at]):  # `1, 2, 3, ..., n` is `1, 2, ..., n`
+        del items[at - 1]
+        at -= 1
     numbers = [_whole(items[i]) for i in (at - 2, at - 1, at + 1)]
     first, second, last = numbers
     if first is None or second is None or last is None or not (step := second - first):
@@ -93,6 +96,11 @@ def without_dots(items: list[Answer]) -> list[Answer]:
     if count.denominator != 1 or not 1 <= count <= MAX_ITEMS:
         return items
     return [*items[:at], *(Quantity(Number(second + k * step)) for k in range(1, int(count))), *items[at + 1 :]]
+
+
+def _progress(items: list[Answer]) -> bool:
+    a, b, c = map(_whole, items)
+    return a is not None and b is not None and c is not None and c - b == b - a
 
 
 def _whole(item: Answer) -> Fraction | None:

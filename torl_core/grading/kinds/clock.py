@@ -24,6 +24,9 @@ class Date(Answer):
 
 
 _HALVES = {"~am": "am", "~pm": "pm"}
+_PARTS_OF_DAY: dict[Tokens, str] = {
+    ("~in", "~the", "~morning"): "~am", ("~in", "~the", "~afternoon"): "~pm", ("~in", "~the", "~evening"): "~pm",
+}  # fmt: skip
 _NAMED = {"~noon": Clock((12, 0), "pm"), "~midnight": Clock((0, 0), "am")}
 _MONTHS = tuple(
     WORD + month
@@ -42,6 +45,9 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
 def _clock(tokens: Tokens) -> Clock | None:
     if len(tokens) == 2 and tokens[0].isdigit() and tokens[1].casefold() == "~o'clock" and int(tokens[0]) <= 12:
         return Clock((int(tokens[0]), 0))
+    for words, named in _PARTS_OF_DAY.items():
+        if tokens[-len(words) :] == words:
+            tokens = (*tokens[: -len(words)], named)
     half = _HALVES.get(tokens[-1].casefold(), "")
     body = tokens[:-1] if half else tokens
     if half and len(body) == 1 and body[0].isdigit() and int(body[0]) <= 12:

@@ -263,4 +263,7 @@ def _same_equation(gold: Equation | None, answer: Equation | None) -> bool:
     if not any(symbols(side) for side in (gold.left, gold.right, answer.left, answer.right)):
         return same_value(gold.left, answer.left) and same_value(gold.right, answer.right)
     left, right = difference(gold.left, gold.right), difference(answer.left, answer.right)
+    if same_value(left, _ZERO) and same_value(right, _ZERO):  # identities, which are all true
+        pairs = ((answer.left, answer.right), (answer.right, answer.left))
+        return any(same_value(gold.left, a) and same_value(gold.right, b) for a, b in pairs)
     return proportional(left, right) or _solves(gold, right) or _solves(answer, left)

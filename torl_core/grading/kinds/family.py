@@ -59,7 +59,7 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
     if condition := _condition(tokens):
         return Family(kinds.read(tokens[:condition]), (), " ".join(tokens[condition + 1 : -1]))
     for i in range(1, len(tokens) - 1):
-        if tokens[i] in _OPENERS and (found := _qualifier(tokens[i:])) and _at_top(tokens, i):
+        if tokens[i] in _OPENERS and (found := qualifier(tokens[i:])) and _at_top(tokens, i):
             return Family(kinds.read(tokens[:i]), *found)
     return None
 
@@ -75,7 +75,7 @@ def _at_top(tokens: Tokens, end: int) -> bool:
     return not any(closing(tokens, i) >= end for i in range(end) if tokens[i] in ("(", "[", "{", "\\{", "\\langle"))
 
 
-def _qualifier(tokens: Tokens) -> tuple[tuple[str, ...], str] | None:
+def qualifier(tokens: Tokens) -> tuple[tuple[str, ...], str] | None:
     r"""The parameters and their domain, if nothing else is said: `, k \in \mathbb{Z}`, `where n is an integer`."""
     if tokens[0] == "(":
         if closing(tokens, 0) != len(tokens) - 1:
@@ -97,7 +97,7 @@ def _qualifier(tokens: Tokens) -> tuple[tuple[str, ...], str] | None:
             at == 0 or rest[at - 1] in (",", "~and") or rest[at - 1] in _FILLERS or is_word(rest[at - 1])
         ):
             name = token
-            if rest[at + 1 : at + 2] == ["_"]:
+            if rest[at + 1 : at + 2] == ["_"] and at + 2 < len(rest):
                 name, at = f"{token}_{rest[at + 2]}", at + 2
             names.append(name)
         elif token not in _FILLERS and token not in (",", "\\in"):

@@ -22,6 +22,7 @@ from torl_core.grading.intervals import (
     without_point,
 )
 from torl_core.grading.kinds.base import Answer, Kinds
+from torl_core.grading.kinds.equation import Assignment
 from torl_core.grading.kinds.quantity import Quantity
 from torl_core.grading.kinds.region import Region, Together
 from torl_core.grading.tokens import NUMBER_SETS, Tokens, closing, split
@@ -36,6 +37,7 @@ class Inequality(Answer):
     ops: tuple[str, ...]
 
 
+_TWO = Number(Fraction(2))
 _RISING = {"<": "<", "\\leq": "\\leq", ">": "<", "\\geq": "\\leq", "\\neq": "\\neq"}
 RELATIONS = frozenset(_RISING)
 _AND, _OR = ("~and", "\\wedge"), ("~or", "\\vee")
@@ -59,6 +61,9 @@ def _part(part: Tokens, first: Tokens, kinds: Kinds) -> Answer | None:
     if not any(token in RELATIONS for token in part) and "\\neq" in first and "=" not in part:
         part = (*first[: first.index("\\neq") + 1], *part)
     answer = kinds.read(part)
+    if isinstance(answer, Assignment) and isinstance(answer.value, Quantity) and not symbols(answer.value.tree):
+        point = answer.value.tree  # x = 0 or x > 1
+        return Region((Piece(point, True, point, True),), "".join(answer.name))
     return answer if isinstance(answer, Region | Inequality | Together) else None
 
 
@@ -151,8 +156,8 @@ def _bounded(relation: Inequality) -> Answer:
 
 
 def _solved(relation: Inequality) -> Region | None:
-    """The region of an inequality of one unknown that is linear in it or in its absolute value, as in `|x-2| < 3`."""
-    sides, ops = relation.sides, relation.ops
+    """The region of an inequality of one unknown that is linear in it, in its absolute value or in a square."""
+    sides, ops = _unsquared(relation.sides), relation.ops
     names = frozenset().union(*map(symbols, sides))
     if len(names) != 1 or len(sides) > 3 or "\\neq" in ops:
         return None
@@ -172,6 +177,16 @@ def _solved(relation: Inequality) -> Region | None:
         return Region((above, below), name) if above and below else None
     piece = _half_line(sides[0], sides[1], ops[0], name)
     return Region((piece,), name) if piece else None
+
+
+def _unsquared(sides: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """`|x| < 3` of `x^2 < 9`."""
+    match sides:
+        case (Call(op="^", args=(base, Number(value=2))), bound) if not symbols(bound) and ordered(bound, ZERO) >= 0:
+            return Call("abs", (base,)), Call("root", (bound, _TWO))
+        case (bound, Call(op="^", args=(base, Number(value=2)))) if not symbols(bound) and ordered(bound, ZERO) >= 0:
+            return Call("root", (bound, _TWO)), Call("abs", (base,))
+    return sides
 
 
 def _half_line(low: Expr, high: Expr, op: str, name: str) -> Piece | None:

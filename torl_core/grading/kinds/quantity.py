@@ -123,7 +123,8 @@ def _starts_tail(tokens: Tokens, i: int) -> bool:
     if token == "\\frac":
         return any(is_word(inner) for inner in tokens[i + 1 : i + 3]) and unit(tokens[i:]) is not None
     if token == "(" and i:
-        return is_word(following) and closing(tokens, i) == len(tokens) - 1
+        worded = is_word(following) or following == "\\degree"
+        return worded and closing(tokens, i) == len(tokens) - 1
     if token in ("\\mu", "\\Omega") and i and tokens[i - 1] != "+":
         return unit(tokens[i:]) is not None and is_number(tokens[i - 1])
     if token == "\\degree":

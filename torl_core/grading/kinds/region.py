@@ -6,9 +6,11 @@ compared piece by piece. The name of the unknown may be missing on one side.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
-from torl_core.grading.expression import Symbol, Unreadable
+from torl_core.grading.expression import Call, Expr, Number, Symbol, Unreadable
 from torl_core.grading.intervals import (
     INFINITY,
     LINE,
@@ -20,9 +22,10 @@ from torl_core.grading.intervals import (
     union,
     without,
 )
-from torl_core.grading.kinds.base import Answer, Kinds, OneOf
+from torl_core.grading.kinds.base import MAX_ITEMS, Answer, Kinds, OneOf
 from torl_core.grading.kinds.bracket import BRACKETS, Group, same_in_any_order, same_in_order
 from torl_core.grading.kinds.equation import Assignment, Equation
+from torl_core.grading.kinds.family import Family, qualifier
 from torl_core.grading.kinds.quantity import Quantity
 from torl_core.grading.tokens import NUMBER_SETS, Tokens, closing, split
 
@@ -62,13 +65,43 @@ def _set_builder(tokens: Tokens, kinds: Kinds) -> Answer | None:
     cut = next((i for i, token in enumerate(inner) if token in ("|", ":")), 0)
     if not cut or not inner[cut + 1 :]:
         return None
+    if members := qualifier((",", *inner[cut + 1 :])):
+        return Family(kinds.read(inner[:cut]), *members)
     condition = kinds.read(inner[cut + 1 :])
     if isinstance(condition, Assignment | Equation) and len(inner[:cut]) == 1:
         raise Unreadable("a set of values that an equation describes")
     within = split(inner[:cut], ("\\in",))
+    if len(within) == 2 and within[1] in (("\\integers",), ("\\naturals",)) and isinstance(condition, Region):
+        whole = _whole_numbers(condition, from_one=within[1] == ("\\naturals",))
+        if whole is not None:
+            return whole
     if len(within) == 2 and within[1] != ("\\reals",):
         return Together("and", (kinds.read(within[1]), condition))
-    return condition
+    return Region(condition.pieces) if isinstance(condition, Region) else condition
+
+
+def _whole_numbers(region: Region, from_one: bool) -> Group | None:
+    """The whole numbers of a bounded region, if they are few."""
+    if len(region.pieces) != 1:
+        return None
+    (piece,) = region.pieces
+    if from_one:
+        (piece,) = intersection((piece,), (Piece(Number(Fraction(1)), True, INFINITY, False),)) or (piece,)
+    ends = [end.value for end in (_plain(piece.low), _plain(piece.high)) if isinstance(end, Number)]
+    if len(ends) < 2 or ends[1] - ends[0] > MAX_ITEMS:
+        return None
+    first, last = math.ceil(ends[0]), math.floor(ends[1])
+    numbers = [n for n in range(first, last + 1) if piece.low_closed or n != ends[0]]
+    numbers = [n for n in numbers if piece.high_closed or n != ends[1]]
+    return Group("set", tuple(Quantity(Number(Fraction(n))) for n in numbers))
+
+
+def _plain(end: Expr) -> Expr:
+    """A negated numeral as a number."""
+    match end:
+        case Call(op="neg", args=(Number(value=value),)):
+            return Number(-value)
+    return end
 
 
 def _member(tokens: Tokens, kinds: Kinds) -> Answer | None:
