@@ -129,6 +129,10 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     place.write_text(json.dumps(json.loads(place.read_text()) | {"grader": "0"}))  # as if another grader had judged it
     sets = ["trainer.learning_rate=1e-4", "reward.wrong=-2", "algorithm.normalise_by_std=false"]
     flags = [part for setting in sets for part in ("--set", setting)]
+    # As a replay leaves it that is killed while it writes.
+    for name in ("unfinished", "optimizer/half.safetensors", ".torl-tmp-x/policy/half.safetensors"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(b"half")
     result = torl(prefect_server, "replay", f"{source}@1", *flags, "--json", "--save", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -146,6 +150,7 @@ def test_changed_it_is_another_step_and_can_be_saved(source: Path, prefect_serve
     saved = Store.open(found["saved"])
     saved.verify_folder("policy", found["replay"]["weights"])
     saved.verify_folder("optimizer", found["replay"]["optimizer"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"policy", "optimizer"}
 
     again = torl(prefect_server, "replay", f"{source}@1", "--save", tmp_path / "out")
     assert again.returncode == 2
