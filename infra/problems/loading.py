@@ -123,7 +123,8 @@ def _made(row: Row, columns: Columns | None, label: str) -> Problem | RowError:
 class _Seen:
     """The rows that became problems, by identifier and, where there are several sources, by statement."""
 
-    ids: dict[str, Row] = field(default_factory=dict)
+    ids: dict[str, tuple[str, Row]] = field(default_factory=dict)
+    """The statement and the row of each identifier."""
     statements: dict[str, tuple[str, Row]] = field(default_factory=dict)
 
 
@@ -139,17 +140,20 @@ def _judged(
         if why := _repeats(problem, label, seen):
             yield _rejected(row, why, label)
             continue
-        seen.ids[problem.problem_id] = row
+        seen.ids[problem.problem_id] = (problem.statement, row)
         if qualified:
             seen.statements.setdefault(problem.statement, (label, row))
         yield _Usable(row, problem)
 
 
 def _repeats(problem: Problem, label: str, seen: _Seen) -> str | None:
-    if first := seen.ids.get(problem.problem_id):
+    if known := seen.ids.get(problem.problem_id):
+        statement, first = known
+        if statement == problem.statement:
+            return f"same statement as {first.file}:{first.line}"
         return f"same identifier {problem.problem_id!r} as {first.file}:{first.line}"
-    other, first = seen.statements.get(problem.statement, (label, None))
-    return f"same statement as {first.file}:{first.line}" if first and other != label else None
+    other, elsewhere = seen.statements.get(problem.statement, (label, None))
+    return f"same statement as {elsewhere.file}:{elsewhere.line}" if elsewhere and other != label else None
 
 
 def _load(

@@ -55,6 +55,7 @@ BAD_LINES = [
     ('{"id": "6", "problem": 5, "answer": "1"}', "problem is '5' (int), not text"),
     ('{"id": "1", "problem": "other", "answer": "1"}', "same identifier '1' as "),
     ('{"id": "7", "problem": "?", ', "not JSON"),
+    ('{"id": "1", "problem": "?", "answer": "2"}', "same statement as "),
     ("[1, 2]", "a list, not an object with columns"),
     ('{"id": "8", "problem": "?", "answer": true}', "answer is 'True' (bool), not text or a number"),
     ('{"id": "9", "problem": "?", "answer": []}', "answer is an empty list"),
