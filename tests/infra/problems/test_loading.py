@@ -78,7 +78,7 @@ def test_rejected_rows_are_listed_with_line_and_reason(tmp_path):
 
 def test_rejected_rows_stop_the_run_unless_asked_otherwise(tmp_path):
     location = jsonl(tmp_path / "bad.jsonl", *(line for line, _ in BAD_LINES))
-    with pytest.raises(DataError, match=r"12 of 14 rows.*line 2: no column 'answer'.*and 7 more.*skip_rejected"):
+    with pytest.raises(DataError, match=r"13 of 15 rows.*line 2: no column 'answer'.*and 8 more.*skip_rejected"):
         load(location=location)
 
 
