@@ -375,7 +375,10 @@ class _Parser:
             name = token.removeprefix("~")
         if self.peek() == "_":
             self.take()
-            name += f"_{self.subscript()}"
+            index = self.subscript()
+            if index in self.bound:  # a term of a sequence
+                return Call(f"{name}_()", (Symbol(BOUND + index),))
+            name += f"_{index}"
         elif name in self.bound:
             name = BOUND + name
         while self.peek() == "'":

@@ -76,6 +76,8 @@ _SPACES = re.compile(r"(?P<row>\\\\)|\\(?:quad|qquad|thinspace|enspace|space|hfi
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\s*\}|,?\\[!,;:]\s*|\\ )(?=\d{3}(?!\d))|(?<=\d),\\!(?=\d)|(?<=\d)\{,\}(?=\d)")
 _ROW_GAP = re.compile(r"(\\\\)\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
 _LINE_BREAK = re.compile(r"\\\\\s*&?\s*(?=([=+\-<>*/]|\\(?:leq?|geq?|cdot|times|cup|cap)(?![a-zA-Z])|$)?)")
+_OPEN_PLUS_MINUS = re.compile(r"(?<=\s)\+-(?=\s)")
+_PERIOD = re.compile(r"(?<=\d\.)\((\d+)\)(?![\w^])")
 _SLANTED = re.compile(r"\^\s*\{(\w+)\}\s*/\s*_\s*\{(\w+)\}")
 _MARKDOWN = re.compile(r"\s*\*\*([^*]+)\*\*\s*")
 _FRENCH = re.compile(
@@ -103,7 +105,7 @@ _UPRIGHT = re.compile(
     r"\\(?:text|mbox|hbox|textrm|textbf|textit|textnormal|textsf|texttt|textsc|textup|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _LETTERS = re.compile(
-    r"\\(mathrm|mathbf|mathit|mathsf|mathtt|mathcal|mathnormal|boldsymbol|bm|operatorname\*?)\s*"
+    r"\\(mathrm|mathbf|mathit|mathsf|mathtt|mathcal|mathnormal|boldsymbol|bm|operatorname\*?)(?![a-zA-Z])\s*"
     r"(?:\{([^{}]*)\}|([a-zA-Z]))"
 )
 BACKSLASH = "\\"
@@ -160,7 +162,8 @@ _WORDS_BESIDE_WORDS = vocabulary(
 _SUFFIXES = frozenset(["st", "nd", "rd", "th"])
 _UNIT_LETTERS = frozenset("msghkLlNJWVAKCFtTy")
 _DIFFERENTIALS = frozenset(f"d{letter}" for letter in "xyztuvrs")
-_PREFIXED = re.compile(r"([xyz]?)(sin|cos|tan|ln|log)([xyznAB])")
+_PREFIXED = re.compile(r"[xyz]?(?:(?:sin|cos|tan|ln|log)[xyznAB])+")
+_PREFIXED_PART = re.compile(r"(sin|cos|tan|ln|log)|([a-zA-Z])")
 
 
 def refusal(text: str) -> str | None:
@@ -220,6 +223,7 @@ def _unified(text: str) -> str:
     text = _ORDINAL.sub("th ", text)
     if "\\begin" not in text:
         text = _LINE_BREAK.sub(lambda match: " " if match.group(1) else " , ", text)
+    text = _OPEN_PLUS_MINUS.sub(r"\\pm ", _PERIOD.sub(r"\\overline{\1}", text))
     text = _SLANTED.sub(r"\\frac{\1}{\2}", text)
     text = _TIMES_LETTER.sub(r"\\times ", text)
     return _DELIMITERS.sub(" ", text.replace("\\$", "\\dollars "))
@@ -299,7 +303,10 @@ def _letters(run: str, touches_digit: bool, follows_number: bool, before_bracket
         yield name
     elif run in _SHORT_WORDS or _is_word(run):
         prefixed = _PREFIXED.fullmatch(run)
-        yield from (*prefixed[1], f"\\{prefixed[2]}", prefixed[3]) if prefixed else (WORD + run,)
+        if prefixed:
+            yield from (f"\\{name}" if name else letter for name, letter in _PREFIXED_PART.findall(run))
+        else:
+            yield WORD + run
     elif len(run) == 3 and run.endswith("pi"):
         yield from (run[0], "\\pi")
     elif run[-2:] in _DIFFERENTIALS and len(run) in (2, 3):
@@ -363,6 +370,8 @@ def _in_context(found: list[str]) -> list[str]:
         after = found[i + 1] if i + 1 < len(found) else ""
         if before == "(" and after == ")" and i + 2 == len(found) and len(out) == 2 and is_number(out[0]):
             out.append(WORD + token if token in _UNIT_LETTERS else token)  # 250 (g)
+        elif token in "aA" and not i and len(after) > 2 and after[0] == WORD and unit((after.casefold(),)) is None:
+            out.append(WORD + token)  # `a square`
         elif len(token) == 2 and token[0] == WORD:
             beside = len(after) > 2 and after[0] == WORD and after not in (WORD + "and", WORD + "or")
             out.append(token if _may_be_unit(token[1], out) or (token[1] in "aA" and beside) else token[1])

@@ -39,6 +39,9 @@ SAME = {
         x=1,\ y=2 ;; x=1\\ y=2
         \frac{a}{b+c} ;; a \over b+c
         cosx-sinx ;; \cos x-\sin x
+        2sinxcosx ;; \sin 2x
+        0.(36) ;; 0.\overline{36}
+        (1 +- sqrt(5))/2 ;; \frac{1\pm\sqrt5}{2}
         0.\overline{36} ;; 0.\dot{3}\dot{6}
         0.\overline{36} ;; 0.363636...
         0.000123 ;; 1.23E-04
@@ -61,6 +64,7 @@ SAME = {
         1\text{ m} ;; 100\text{ cm}
         \$4.50 ;; \text{USD }4.50
         \$4.50 ;; 450\text{ cents}
+        \text{Rs. }640 ;; 640
         \$3.20\text{ per pound} ;; \$3.20/\text{lb}
         14\text{ students} ;; 14
         14 ;; 14\text{ ways}
@@ -112,6 +116,7 @@ SAME = {
     """,
     "letters": r"""
         AC ;; A, C
+        BD ;; \text{(B) and (D)}
         ABD ;; \text{A, B and D}
         HHT ;; \text{HHT}
         YES ;; \text{Yes}
@@ -137,9 +142,11 @@ SAME = {
         x\equiv 5\pmod 7 ;; 12 \pmod{7}
         x\equiv 2\pmod 5 ;; x=5k+2,\ k\in\mathbb{Z}
         5\text{ R }2 ;; 5\text{ remainder }2
+        3 \pmod{11} ;; 3\bmod 11
     """,
     "based": r"""
         3210_{5} ;; 3210_{(5)}
+        254_{8} ;; 254_{\text{base }8}
         3210_{5} ;; 3210 \text{ (base 5)}
         FF_{16} ;; ff_{16}
     """,
@@ -202,6 +209,9 @@ SAME = {
         |z|=5 ;; 5
         y'=-2xy ;; \frac{dy}{dx}=-2xy
         xy=1 ;; y=\frac1x
+        \binom{9}{4} ;; C(9,4)
+        \frac{d^2y}{dx^2}=6x ;; y''=6x
+        \frac{n}{n+1} ;; \sum_{k=1}^{n}\frac{1}{k(k+1)}=\frac{n}{n+1}
         \sin^2A+\cos^2A=1 ;; 1=\cos^2A+\sin^2A
         y=\pm\frac34x ;; 3x\pm4y=0
         \frac{x-1}{2}=\frac{y}{3}=\frac{z}{4} ;; \frac{x-1}{-2}=\frac{y}{-3}=\frac{z}{-4}
@@ -236,6 +246,7 @@ SAME = {
     "words": r"""
         Mrs. Hall ;; \text{Mrs. Hall}
         \text{ellipse} ;; \text{an ellipse}
+        a square ;; \text{square}
         \text{Brand B} ;; Brand\ B
         St. Louis ;; \text{St. Louis}
     """,
@@ -250,6 +261,7 @@ SAME = {
         \angle XYZ ;; \angle ZYX
         \frac{10!}{3!\,7!} ;; 120
         \gcd(a,b) ;; \gcd(b,a)
+        \sum_{i=1}^{n} a_i^2 ;; \sum_{k=1}^{n} a_k^2
         \sum_{i=0}^{n} 2^i ;; 2^{n+1}-1
     """,
     "gold": r"""
@@ -331,6 +343,7 @@ DIFFERENT = {
         5:00 ;; 9:00
         7:04 ;; 14:08
         11:30 ;; 1:30
+        9:15 ;; \frac35
         2:15\text{ PM} ;; 2:15\text{ AM}
         \text{July 4, 2020} ;; \text{July 4, 2021}
         07/04/2020 ;; 04/07/2020

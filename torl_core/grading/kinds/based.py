@@ -32,7 +32,7 @@ def _parts(tokens: Tokens) -> tuple[Tokens, str]:
     """The digits and the base, both as spelled."""
     if "_" in tokens:
         cut = tokens.index("_")
-        return tokens[:cut], _base([token for token in tokens[cut + 1 :] if token not in ("{", "}", "(", ")")])
+        return tokens[:cut], _base([token for token in tokens[cut + 1 :] if token not in ("{", "}", "(", ")", "~base")])
     words = [token for token in tokens if token not in ("(", ")", "~in")]
     if "~base" in words[1:]:
         cut = words.index("~base")

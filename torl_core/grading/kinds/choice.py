@@ -30,7 +30,9 @@ _LEAD = vocabulary(
     """,
     prefix=WORD,
 )
-_OPERATORS = frozenset(["+", "-", "^", "=", ",", "/", "\\cdot", "\\times", "\\cup", "\\cap", "_", "'", "\\in", ":"])
+_OPERATORS = frozenset(
+    ["+", "-", "^", "=", ",", "/", "\\cdot", "\\times", "\\cup", "\\cap", "_", "'", "\\in", ":", ";", "~and", "~or"]
+)
 
 
 def read(tokens: Tokens, kinds: Kinds) -> Answer | None:

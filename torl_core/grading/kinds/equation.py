@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from torl_core.grading.expression import Call, Expr, Number, Symbol, Unreadable, parse, put, symbols
-from torl_core.grading.kinds.base import Answer, Kinds, parts_of
+from torl_core.grading.expression import BINDING, Call, Expr, Number, Symbol, Unreadable, parse, put, symbols
+from torl_core.grading.kinds.base import Answer, Kinds, OneOf, parts_of
 from torl_core.grading.kinds.bracket import both_signs
 from torl_core.grading.kinds.quantity import Quantity, marked
 from torl_core.grading.tokens import Tokens, closing, is_word, split, vocabulary
@@ -74,14 +74,20 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
     return _equality(parts, kinds)
 
 
-def _named_point(tokens: Tokens, kinds: Kinds) -> Assignment | None:
-    """`P(2,-1)`: a point with its name."""
+def _named_point(tokens: Tokens, kinds: Kinds) -> Answer | None:
+    """`P(2,-1)`: a point with its name. `C(9,4)` may also be a number of combinations."""
     at = tokens.index("(") if "(" in tokens else 0
     name, point = tokens[:at], tokens[at:]
     capital = bool(name) and len(name[0]) == 1 and name[0].isupper() and not any(map(str.isalpha, name[1:]))
     if not capital or closing(point, 0) != len(point) - 1 or len(split(point[1:-1], (",",))) < 2:
         return None
-    return Assignment(name, kinds.read(point)) if is_name(name) else None
+    if not is_name(name):
+        return None
+    named = Assignment(name, kinds.read(point))
+    chosen = split(point[1:-1], (",",))
+    if name == ("C",) and len(chosen) == 2 and all(len(part) == 1 and part[0].isdigit() for part in chosen):
+        return OneOf((named, kinds.read(("\\binom", "{", *chosen[0], "}", "{", *chosen[1], "}"))))
+    return named
 
 
 def _equality(parts: list[Tokens], kinds: Kinds) -> Answer:
@@ -164,6 +170,8 @@ def _plain_name(name: Tokens) -> Tokens:
     spelled = tuple(token for token in name if token not in ("{", "}"))
     if len(spelled) == 3 and spelled[0] == "\\frac" and spelled[1][0] == spelled[2][0] == "d":
         return (spelled[1][1:], "'")
+    if spelled[:4] == ("\\frac", "d", "^", "2") and len(spelled) == 8 and spelled[5][0] == "d":
+        return (spelled[4], "'", "'")
     if len(spelled) == 2 and spelled[0] == "\\dot":
         return (spelled[1], "'")
     return name
@@ -241,6 +249,8 @@ def _is_label(left: Expr) -> bool:
 
 def _labels_number(equation: Equation) -> bool:
     r"""`m+n = 55` labels the number 55; `x^2-5x+6 = 0` does not say 0, and `2x+y = z` says no number."""
+    if isinstance(equation.left, Call) and equation.left.op in BINDING:
+        return True  # what a sum or an integral comes to
     if symbols(equation.right):
         return False
     return _is_label(equation.left) or not same_value(equation.right, _ZERO)

@@ -101,6 +101,7 @@ def _currency(tokens: Tokens) -> tuple[Tokens, Unit | None]:
     sign = ("-",) if tokens[:1] == ("-",) and len(tokens) > 2 else ()
     body = tokens[len(sign) :]
     for at, rest in ((0, body[1:]), (-1, body[:-1])):
+        rest = rest[1:] if at == 0 and is_word(body[0]) and rest[:1] == (".",) else rest  # Rs. 640
         if rest and (name := _CURRENCIES.get(body[at].casefold())):
             return (*sign, *rest), unit((name,)) or Unit(((name[1:], 1),), Fraction(1), name[1:])
     return tokens, None

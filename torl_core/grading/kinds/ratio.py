@@ -37,7 +37,7 @@ def same(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
 
 def _unclocked(answer: Answer, other: Answer) -> Answer:
     """What looks like a time of day as a ratio, unless the other looks like one too or it has a half of the day."""
-    if isinstance(answer, Clock) and not isinstance(other, Clock) and not answer.half and all(answer.parts):
+    if isinstance(answer, Clock) and isinstance(other, Ratio) and not answer.half and all(answer.parts):
         return Ratio(tuple(Number(Fraction(part)) for part in answer.parts))
     return answer
 
