@@ -400,6 +400,7 @@ DIFFERENT = {
         x=0\text{ and }y=0 ;; x=0\text{ or }y=0
         p\text{ or }q ;; p\text{ and }q
         7\text{ or }-7 ;; 7
+        (1,2) ;; x=1\text{ or }y=2
         1 2 , -3 ;; -3, 12
         2,4,\ldots,2n ;; 2,3,\ldots,n+1
     """,
