@@ -318,6 +318,7 @@ DIFFERENT = {
     "narration": r"""
         \text{Ann: }5,\ \text{Ben: }8 ;; \text{Ann: }8,\ \text{Ben: }5
         5 ;; x=5 \Rightarrow x+2=7
+        5 ;; \text{not sure: }5
         5 ;; 5 \to 3
         5 ;; \text{It is false that } x \text{ is } 5
     """,
@@ -355,6 +356,7 @@ DIFFERENT = {
     "residue": r"""
         x\equiv 5\pmod 7 ;; x\equiv 5\pmod 9
         n\equiv 1\pmod 4 ;; n=1
+        12 ;; 12 \bmod 5
         5 ;; 5\text{ remainder }2
         x\equiv 2\pmod 5 ;; x=5k+3,\ k\in\mathbb{Z}
     """,

@@ -18,7 +18,7 @@ _LEADING = vocabulary(
 )
 _DENYING = vocabulary(
     """
-    not no never wrong false incorrect invalid impossible if unless otherwise whether
+    not no never wrong false incorrect invalid impossible if unless otherwise whether maybe perhaps unsure
     """
 )
 _ROUGHLY = vocabulary("about approximately approx roughly", prefix=WORD)
@@ -49,6 +49,8 @@ def read(tokens: Tokens, kinds: Kinds) -> Answer | None:
     parts = split(tokens, (":",))
     if len(parts) == 2 and all(parts):
         if all(is_word(token) for token in parts[0]) and len(parts[0]) <= 6:
+            if any(token[1:].casefold() in _DENYING for token in parts[0]):
+                return None
             said = {token[1:].casefold() for token in parts[0]} <= _LEADING
             value = kinds.read(parts[1])
             return value if said else Assignment(parts[0], value)

@@ -69,11 +69,19 @@ def same(gold: Answer, answer: Answer, kinds: Kinds) -> bool | None:
             return line is not None and _same_progression(line, value, modulus)
         case (Residue(), Assignment()) | (Assignment(), Residue()):
             return False
-        case (Residue(value=a), Quantity(tree=b)) | (Quantity(tree=b), Residue(value=a)):
-            return same_value(a, b)
+        case (Residue(value=a, modulus=m), Quantity(tree=b)) | (Quantity(tree=b), Residue(value=a, modulus=m)):
+            return _is_reduced(a, m) and same_value(a, b)
         case Division(), Division():
             return same_value(gold.quotient, answer.quotient) and same_value(gold.remainder, answer.remainder)
     return None
+
+
+def _is_reduced(value: Expr, modulus: Expr) -> bool:
+    """Whether a residue stands for itself: 12 mod 5 is not 12."""
+    if symbols(value) or symbols(modulus):
+        return True
+    found, size = evaluate(value, {}), evaluate(modulus, {})
+    return isinstance(found, Fraction) and isinstance(size, Fraction) and 0 <= found < size
 
 
 def _same_progression(line: tuple[Expr, Expr], value: Expr, modulus: Expr) -> bool:
