@@ -551,6 +551,129 @@ DIFFERENT = r"""
     \sin 30^\circ ;; \sin 30
     i ;; 1
     e ;; 2.718281828459045
+    5 ;; 5 or so
+    5 ;; 5-ish
+    5 ;; 5 (maybe)
+    1/2 ;; 1/2 or 1/3
+    x=3 ;; x\to 3
+    x=3 ;; x\approx 3
+    3 ;; x\geq 3, x=3
+    \text{no solution} ;; 0
+    \infty ;; \text{does not exist}
+    2\pi r ;; 2\pi r h
+    \pi r^2 ;; 2\pi r
+    10 ;; 1.0
+    0.1 ;; 0.01
+    1,000 ;; 1.000
+    3.0 ;; 30
+    4 ;; 2^2^2
+    a^2-b^2 ;; (a-b)^2
+    \log_2 8 ;; \log_8 2
+    \sqrt[3]{8} ;; \sqrt{8}
+    x^{-1} ;; x-1
+    2^{x+1} ;; 2^x+1
+    \frac{a}{b+c} ;; a/b+c
+    -(a+b) ;; -a+b
+    (2,3) ;; [2,3]
+    (2,3) ;; (2,3,0)
+    \{2\} ;; \{2,3\}
+    (0,1) ;; 0<x\leq 1
+    x>0 ;; x<0
+    [0,\infty) ;; (0,\infty)
+    \mathbb{N} ;; \mathbb{N}\cup\{0\}
+    A ;; \text{A or B}
+    B ;; \text{not B}
+    B ;; \text{B is wrong, C}
+    C ;; \text{A, B, C}
+    ABC ;; \text{A, B}
+    Monday ;; \text{Not Monday}
+    True ;; False
+    yes ;; \text{yes and no}
+    5\text{ m} ;; 5\text{ m}^2
+    5\text{ m/s} ;; 5\text{ s/m}
+    5\text{ kg} ;; 5\text{ g}
+    60\text{ mph} ;; 60\text{ km/h}
+    0.05 ;; 5
+    20^\circ ;; 20\text{ rad}
+    \$5 ;; 5\text{ euros}
+    2:3 ;; 3:2
+    2:3 ;; 2:3:1
+    7:30 ;; 7:03
+    7:30\text{ am} ;; 7:30\text{ pm}
+    12:30 ;; 0:30
+    \text{March 4} ;; \text{April 3}
+    1/4 ;; 4 January
+    y=2x ;; y=-2x
+    y=2x ;; x=2y
+    x+y=1 ;; x-y=1
+    x^2+y^2=1 ;; x^2-y^2=1
+    f(x)=x^2 ;; f(x)=x^3
+    f(x)=x^2 ;; f(y)=x^2
+    a_n=2n ;; a_n=n^2
+    101_2 ;; 101_{3}
+    x\equiv1\pmod 4 ;; x\equiv 3 \pmod 4
+    3+4i ;; 4+3i
+    |z| ;; z
+    \bar z ;; z
+    n! ;; n
+    \binom{n}{2} ;; \binom{2}{n}
+    \sin x ;; \sin(-x)
+    \sin^2x ;; \sin x^2
+    \tan x ;; \cot x
+    e^{-x} ;; e^{x}
+    \ln x ;; \log_{10}x
+    \int f ;; \int g
+    x^3/3+C ;; x^3/3-x+C
+    x^3/3+C ;; x^2/3+C
+    Ce^{x} ;; Ce^{-x}
+    k\pi, k\in\mathbb{Z} ;; 2k\pi, k\in\mathbb{Z}
+    1,2,3 ;; 1,2,4
+    1,2,3 ;; 1,2,3,4
+    (1,2),(3,4) ;; (1,2),(4,3)
+    x=1,y=2 ;; x=1,y=3
+    \begin{pmatrix}1&2\end{pmatrix} ;; \begin{pmatrix}2&1\end{pmatrix}
+    \text{increasing} ;; \text{decreasing}
+    \text{acute} ;; \text{obtuse}
+    \text{parallel} ;; \text{perpendicular}
+    \text{at most }5 ;; \text{at least }5
+    \text{two} ;; \text{twelve}
+    \text{one third} ;; \text{three}
+    5 ;; 5,5,5,6
+    5 ;; \frac{5}{1}+0.1
+    5 ;; 5\text{ less}
+    5 ;; 5\text{ more than } x
+    100 ;; 10^{-2}
+    2 ;; \sqrt{4}\text{ or }-\sqrt4
+    2 ;; \pm 2
+    6 ;; 3!+1
+    5 ;; (5)^2
+    5 ;; \lfloor 5.5\rfloor+1
+    5 ;; 5/0
+    0 ;; 0/0
+    x ;; x_1
+    x_1 ;; x_2
+    x' ;; x''
+    AB ;; AC
+    \overline{AB} ;; \overrightarrow{AB}
+    \angle A ;; \angle B
+    \triangle ABC ;; \angle ABC
+    m ;; n
+    p ;; P
+    \alpha ;; a
+    \phi ;; \Phi
+    90 ;; 90\text{ percent}^2
+    7 ;; 7\text{th of May}
+    7 ;; \text{July }7
+    3 ;; 3\text{ pairs}^2
+    3 ;; \text{three quarters}
+    30 ;; \text{thirteen}
+    5 ;; \text{V}
+    4 ;; \text{four fifths}
+    1000 ;; 1K2
+    5 ;; 5e
+    5 ;; 5i
+    5 ;; 5:00
+    5 ;; 5 \cdot
 """
 
 HOSTILE = [
